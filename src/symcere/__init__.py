@@ -1,0 +1,110 @@
+"""SymCERE: graph and review text on one unit sphere, from a raw review file to measured recommendations.
+
+    import symcere as sc
+    reviews = sc.k_core(sc.read_reviews("reviews.json.gz"), k=5)
+    split = sc.split_random(reviews, seed=0)
+    text = sc.encode_reviews(split.train, sc.tfidf_encoder(), cache="cache/")
+    model = sc.fit(split.train, text, valid=split.valid, seed=0)
+    print(sc.compare({"symcere": model}, split, [sc.ndcg(10), sc.recall(20)]))
+    model.recommend(model.users.id(0), k=10)
+
+Names are resolved on first use, so that loading a saved recommender never loads torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from symcere.manifest import VERSION as __version__
+
+if TYPE_CHECKING:
+    from symcere.baselines.ease import fit_ease
+    from symcere.baselines.item_knn import fit_item_knn
+    from symcere.baselines.light_gcn import LightGCNSettings, fit_light_gcn
+    from symcere.baselines.popularity import fit_popularity
+    from symcere.data.dataset import Dataset, HeldOut, Split
+    from symcere.data.kcore import k_core
+    from symcere.data.reviews import Reviews, read_reviews
+    from symcere.data.sources import AMAZON_2014, AMAZON_2018, YELP, Source
+    from symcere.data.splits import split_leave_last_out, split_random, split_temporal
+    from symcere.data.synthetic import anchoring_world, write_amazon
+    from symcere.errors import (
+        BundleError,
+        ConfigError,
+        DataError,
+        OutputError,
+        SymcereError,
+        UnknownIdError,
+    )
+    from symcere.evaluation.compare import Report, compare
+    from symcere.evaluation.measures import (
+        Measure,
+        arp,
+        average_precision,
+        coverage,
+        gini,
+        group_recall,
+        hit_rate,
+        mrr,
+        ndcg,
+        pop_reo,
+        precision,
+        recall,
+        standard_measures,
+    )
+    from symcere.evaluation.significance import holm, paired_test
+    from symcere.ids import IdMap
+    from symcere.losses import symmetric_nce
+    from symcere.recommender import Recommender
+    from symcere.text.encoders import sentence_encoder, tfidf_encoder
+    from symcere.text.features import TextFeatures, encode_reviews
+    from symcere.training.config import SymcereSettings
+    from symcere.training.loop import fit
+
+_HOME = {
+    "symcere.baselines.ease": ("fit_ease",),
+    "symcere.baselines.item_knn": ("fit_item_knn",),
+    "symcere.baselines.light_gcn": ("LightGCNSettings", "fit_light_gcn"),
+    "symcere.baselines.popularity": ("fit_popularity",),
+    "symcere.data.dataset": ("Dataset", "HeldOut", "Split"),
+    "symcere.data.kcore": ("k_core",),
+    "symcere.data.reviews": ("Reviews", "read_reviews"),
+    "symcere.data.sources": ("AMAZON_2014", "AMAZON_2018", "YELP", "Source"),
+    "symcere.data.splits": ("split_leave_last_out", "split_random", "split_temporal"),
+    "symcere.data.synthetic": ("anchoring_world", "write_amazon"),
+    "symcere.errors": (
+        "BundleError", "ConfigError", "DataError", "OutputError", "SymcereError", "UnknownIdError",
+    ),
+    "symcere.evaluation.compare": ("Report", "compare"),
+    "symcere.evaluation.measures": (
+        "Measure", "arp", "average_precision", "coverage", "gini", "group_recall", "hit_rate", "mrr", "ndcg",
+        "pop_reo", "precision", "recall", "standard_measures",
+    ),
+    "symcere.evaluation.significance": ("holm", "paired_test"),
+    "symcere.ids": ("IdMap",),
+    "symcere.losses": ("symmetric_nce",),
+    "symcere.recommender": ("Recommender",),
+    "symcere.text.encoders": ("sentence_encoder", "tfidf_encoder"),
+    "symcere.text.features": ("TextFeatures", "encode_reviews"),
+    "symcere.training.config": ("SymcereSettings",),
+    "symcere.training.loop": ("fit",),
+}  # fmt: skip
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "__version__",
+    *sorted(_MODULE),
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name not in _MODULE:
+        raise AttributeError(f"module 'symcere' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names, also those not yet imported."""
+    return sorted(__all__)

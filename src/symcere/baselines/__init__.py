@@ -1,0 +1,1 @@
+"""The baselines: one file a system, each tuned on valid and offered the popularity dial."""

@@ -1,0 +1,50 @@
+"""EASE: a linear item-item model in closed form."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from symcere.baselines.item_model import ItemModel, best_on_valid, check_catalogue
+from symcere.data.dataset import Dataset, HeldOut
+
+L2 = (3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0)
+
+
+def fit_ease(train: Dataset, *, valid: HeldOut, l2: Sequence[float] = L2) -> ItemModel:
+    """Fit EASE; ridge and dial are chosen on valid.
+
+    Args:
+        train: The train part.
+        valid: What decides.
+        l2: Ridges to try.
+
+    Returns:
+        The best system.
+
+    Raises:
+        ConfigError: If the catalogue is too large for dense weights.
+
+    Source:
+        Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019.
+    """
+    check_catalogue(train, "ease")
+    return best_on_valid(train, valid, (ease_weights(train, ridge) for ridge in l2))
+
+
+def ease_weights(train: Dataset, l2: float) -> Float[ndarray, "n_items n_items"]:
+    """Minimise |R - R B|^2 + l2 |B|^2 over B with a zero diagonal.
+
+    Args:
+        train: The train part.
+        l2: The ridge, above 0.
+
+    Returns:
+        B = I - P / diag(P) with P = (R^T R + l2 I)^-1.
+    """
+    gram = np.asarray((train.matrix.T @ train.matrix).todense(), dtype=np.float64)
+    inverse = np.linalg.inv(gram + l2 * np.eye(len(gram)))
+    weights = -inverse / inverse.diagonal()
+    np.fill_diagonal(weights, 0)
+    return weights.astype(np.float32)

@@ -1,0 +1,64 @@
+"""LightGCN trained by BPR, with the same loop, the same validation and the same dial as SymCERE."""
+
+from collections.abc import Sequence
+
+from symcere.data.dataset import Dataset, HeldOut
+from symcere.graph import norm_adj
+from symcere.models.lightgcn import GraphTower, LightGCN
+from symcere.recommender import Recommender
+from symcere.training.config import GraphSettings
+from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.tuning import choose
+
+
+class LightGCNSettings(GraphSettings):
+    """LightGCN, as published but for what SETTINGS says."""
+
+    n_layers: int = 3
+    batch_size: int = 1_024
+
+
+SETTINGS = (
+    LightGCNSettings(include_ego=True, n_layers=4, learning_rate=1.5e-3, w_l2=1e-3),
+    LightGCNSettings(include_ego=False, n_layers=3, learning_rate=2e-3, w_l2=1e-5),
+)
+"""The best settings with and without layer 0 of a search on valid (docs/log.md)."""
+
+
+def fit_light_gcn(
+    train: Dataset,
+    *,
+    valid: HeldOut,
+    settings: Sequence[LightGCNSettings] = SETTINGS,
+    seed: int = 0,
+    on_epoch: OnEpoch | None = None,
+) -> Recommender:
+    """Fit LightGCN under each of several settings; settings, epoch and dial are chosen on valid.
+
+    Args:
+        train: The train part.
+        valid: What decides.
+        settings: Each is fitted; at least one.
+        seed: Of initial values, order of batches and negatives.
+        on_epoch: Called after each epoch.
+
+    Returns:
+        The recommender of the best epoch of the best settings.
+
+    Raises:
+        ConfigError: If the loss diverges.
+
+    Source:
+        He et al., LightGCN, SIGIR 2020.
+    """
+    adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
+
+    def fit(chosen: LightGCNSettings) -> Recommender:
+        graph = GraphTower(
+            adj, chosen.dim, chosen.n_layers, include_ego=chosen.include_ego, generator=torch_generator(seed)
+        )
+        model = LightGCN(graph, len(train.users))
+        weights = {"bpr": 1.0, "l2": chosen.w_l2}
+        return optimise(model, train, valid, chosen, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+
+    return choose((fit(chosen) for chosen in settings), train, valid)[0]

@@ -1,0 +1,378 @@
+"""Raw review files to one clean table: format recognised from content, every dropped row counted."""
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from symcere.data.sources import ALIASES, COLUMNS, REQUIRED, SOURCES, Source
+from symcere.errors import ConfigError, DataError
+
+SCHEMA = pl.Schema(
+    {
+        "user_id": pl.String,
+        "item_id": pl.String,
+        "rating": pl.Float32,
+        "timestamp": pl.Int64,
+        "title": pl.String,
+        "text": pl.String,
+    }
+)
+_HEAD_LINES = 1_000  # JSON lines whose keys decide the source: a field may be absent from single lines
+_SEPARATORS = {",": "csv", "\t": "tsv", ";": "csv with semicolons", "|": "csv with bars"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one stage left, and how many rows it dropped or noted, for the manifest."""
+
+    name: str
+    n_reviews: int
+    n_users: int
+    n_items: int
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """A clean table of reviews: one row a (user, item) pair.
+
+    Args:
+        table: Columns user_id, item_id (text, never empty), rating (float32; null where unknown),
+            timestamp (seconds since 1970; null where unknown), title and text (never null).
+        source: The corpus or file format that was recognised.
+        steps: Counts after each stage so far, oldest first.
+        n_without_text: Rows without any text. They stay as interactions and take no part in text terms.
+
+    Raises:
+        DataError: If columns differ from the schema or a (user, item) pair occurs twice.
+    """
+
+    table: pl.DataFrame
+    source: str
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check columns and uniqueness."""
+        if self.table.schema != SCHEMA:
+            raise DataError(f"A table of reviews has columns {dict(SCHEMA)}; found {dict(self.table.schema)}.")
+        if self.table.select("user_id", "item_id").is_duplicated().any():
+            raise DataError("A (user, item) pair occurs twice. Read the file with read_reviews, which drops them.")
+
+    @property
+    def n_without_text(self) -> int:
+        """How many rows have neither title nor text; they stay as interactions, outside the text terms."""
+        blank = pl.all_horizontal(pl.col("title", "text").str.strip_chars() == "")
+        return int(self.table.select(blank.sum()).item())
+
+    @property
+    def n_without_time(self) -> int:
+        """How many rows have no usable timestamp; only splits by time need one."""
+        return self.table["timestamp"].null_count()
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    def after(self, name: str, table: pl.DataFrame) -> "Reviews":
+        """Return the reviews that a stage called `name` left, with its counts appended to `steps`."""
+        step = count(name, table, dropped=self.table.height - table.height)
+        return replace(self, table=table, steps=(*self.steps, step))
+
+    def summary(self) -> list[dict[str, Any]]:
+        """The steps as JSON values, for a manifest."""
+        return [asdict(step) for step in self.steps]
+
+
+def count(name: str, table: pl.DataFrame, dropped: int = 0) -> Step:
+    """Count rows, users and items of `table` as the step called `name`."""
+    return Step(name, table.height, table["user_id"].n_unique(), table["item_id"].n_unique(), dropped)
+
+
+def read_reviews(
+    path: str | Path,
+    *,
+    source: Source | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+) -> Reviews:
+    r"""Read a raw review file into a clean table.
+
+    Understood are JSON lines, CSV, TSV (each also gzipped) and Parquet. The format is recognised from the
+    content, not the name; the corpus (Amazon 2014 and 2018, Yelp) from its fields; other files by common
+    column names. Rows without a user or item id, rows whose rating is not a finite number, and all but the
+    first review in time of a (user, item) pair are dropped and counted in `steps`.
+
+    Args:
+        path: The file.
+        source: Take this corpus' field names instead of recognising them.
+        columns: Our column -> the file's column, for any of user_id, item_id, rating, timestamp, title, text;
+            wins over what is recognised.
+        skip_bad: Drop and count lines that cannot be parsed, instead of raising at the first one.
+
+    Returns:
+        The reviews, rows in the order of the file.
+
+    Raises:
+        DataError: If the file is missing, empty, damaged, lacks a required column, or nothing is left of it.
+        ConfigError: If `columns` names a column that we do not have.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "reviews.csv"
+        >>> _ = file.write_text("user_id,item_id,text\nann,strap,sturdy leather\nann,strap,again\n")
+        >>> reviews = read_reviews(file)
+        >>> len(reviews), reviews.steps[-1].name, reviews.steps[-1].dropped
+        (1, 'duplicate (user, item)', 1)
+    """
+    path = Path(path)
+    chosen = dict(columns or {})
+    if unknown := sorted(set(chosen) - set(COLUMNS)):
+        raise ConfigError(f"Unknown column {unknown[0]!r} in the column map. Ours are: {', '.join(COLUMNS)}.")
+    raw = _read_bytes(path)
+    if raw is None:
+        fields = _parquet_fields(path)
+        mapping, name = _resolve(path, fields, "parquet", source, chosen)
+        table, n_bad = _read_parquet(path, mapping), 0
+    elif (start := raw[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]) == b"{":
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+        fields = _json_fields(raw)
+        mapping, name = _resolve(path, fields, "jsonl", source, chosen)
+        table, n_bad = _read_json_lines(path, raw, mapping, skip_bad)
+    elif start == b"[":
+        raise DataError(
+            f"{path} must hold one JSON object a line; it starts with '['. Convert it, for example with: "
+            f"jq -c '.[]' {path.name} > reviews.jsonl"
+        )
+    else:
+        separator, fields = _header(path, raw)
+        mapping, name = _resolve(path, fields, _SEPARATORS[separator], source, chosen)
+        table, n_bad = _read_delimited(path, raw, separator, fields, mapping, skip_bad)
+    return _clean(path, table, name, n_bad)
+
+
+def _read_bytes(path: Path) -> bytes | None:
+    """Return the file's content, decompressed; None for Parquet, which polars reads itself."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder. Name the review file inside it.")
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist. Check the path (now in {Path.cwd()}).") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    if raw[:4] == b"PAR1":
+        return None
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(
+                f"{path} is a damaged gzip file ({error}); it may be half downloaded. Fetch it again."
+            ) from error
+    if not raw.strip():
+        raise DataError(f"{path} is empty. It must hold reviews: JSON lines, CSV, TSV or Parquet.")
+    if b"\x00" in raw[:4096]:
+        raise DataError(f"{path} is binary, and not Parquet or gzip. Give JSON lines, CSV, TSV or Parquet.")
+    return raw
+
+
+def _resolve(
+    path: Path, fields: list[str], kind: str, source: Source | None, chosen: Mapping[str, str]
+) -> tuple[dict[str, str], str]:
+    """Return (our column -> the file's field, name of what was recognised)."""
+    if source is None and kind == "jsonl":
+        source = next((known for known in SOURCES if known.marks <= set(fields)), None)
+    if source is not None:
+        mapping = {ours: theirs for ours, theirs in source.columns.items() if theirs in fields}
+    else:
+        lower = {field.strip().lower(): field for field in reversed(fields)}
+        mapping = {
+            ours: next(lower[alias] for alias in aliases if alias in lower)
+            for ours, aliases in ALIASES.items()
+            if any(alias in lower for alias in aliases)
+        }
+    mapping |= chosen
+    found = ", ".join(field[:60] for field in fields[:40]) or "none"
+    for ours, theirs in chosen.items():
+        if theirs not in fields:
+            raise DataError(f"{path} has no column {theirs!r} (asked for as {ours}). Its columns: {found}.")
+    if missing := [column for column in REQUIRED if column not in mapping]:
+        raise DataError(
+            f"{path} ({source.name if source else kind}) lacks a column for {', '.join(missing)}. "
+            f"Its columns: {found}. Name it with --columns {missing[0]}=COLUMN."
+        )
+    return mapping, source.name if source else kind
+
+
+def _parquet_fields(path: Path) -> list[str]:
+    try:
+        return list(pl.read_parquet_schema(path))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} is a damaged Parquet file ({_first_line(error)}). Fetch it again.") from error
+
+
+def _read_parquet(path: Path, mapping: Mapping[str, str]) -> pl.DataFrame:
+    """Read the mapped columns; everything becomes text except dates, which become seconds first."""
+    try:
+        table = pl.read_parquet(path, columns=sorted(set(mapping.values())))
+        stamps = [name for name, kind in table.schema.items() if kind.is_temporal() and kind != pl.Time]
+        table = table.with_columns(pl.col(stamps).dt.epoch("s"))
+        return table.select(pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in mapping.items())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet ({_first_line(error)}).") from error
+
+
+def _json_fields(raw: bytes) -> list[str]:
+    """Union of the keys of the first lines that parse, in order of appearance."""
+    fields: dict[str, None] = {}
+    for line in io.BytesIO(raw).readlines(_HEAD_LINES * 2_000)[:_HEAD_LINES]:
+        record = _json_object(line)
+        if isinstance(record, dict):
+            fields |= dict.fromkeys(record)
+    return list(fields)
+
+
+def _json_object(line: bytes) -> dict[str, Any] | str:
+    """Return the object on a line, or the reason why there is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return _first_line(error)
+    return record if isinstance(record, dict) else f"{type(record).__name__} instead of an object"
+
+
+def _read_json_lines(path: Path, raw: bytes, mapping: Mapping[str, str], skip_bad: bool) -> tuple[pl.DataFrame, int]:
+    """Parse at polars' speed; only a file with a bad line is read again line by line, to name it."""
+    wanted = dict.fromkeys(mapping.values())
+    try:
+        table = pl.read_ndjson(io.BytesIO(raw), schema=dict.fromkeys(wanted, pl.String))
+        return table.select(pl.col(theirs).alias(ours) for ours, theirs in mapping.items()), 0
+    except pl.exceptions.PolarsError:
+        pass
+    rows: list[list[str | None]] = []
+    n_bad = 0
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        record = _json_object(line)
+        if isinstance(record, str):
+            if not skip_bad:
+                raise _bad_line(path, number, record)
+            n_bad += 1
+        else:
+            rows.append([_as_text(record.get(theirs)) for theirs in mapping.values()])
+    return pl.DataFrame(rows, schema=dict.fromkeys(mapping, pl.String), orient="row"), n_bad
+
+
+def _as_text(value: object) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode("utf-8", errors="replace").decode()
+
+
+def _bad_line(path: Path, number: int, reason: str) -> DataError:
+    return DataError(
+        f"{path}, line {number}: cannot be parsed ({reason}). Mend the line, or pass --skip-bad to drop and "
+        "count such lines."
+    )
+
+
+def _header(path: Path, raw: bytes) -> tuple[str, list[str]]:
+    """Return the separator and the column names of the first line of a delimited file."""
+    line = raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").split(b"\n", 1)[0].decode(errors="replace").strip("\r")
+    separator = max(_SEPARATORS, key=line.count)
+    if separator not in line:
+        raise DataError(
+            f"{path} is none of JSON lines, CSV, TSV, Parquet: its first line is {line[:80]!r}. "
+            "A CSV or TSV file must begin with a line of column names."
+        )
+    return separator, next(csv.reader([line], delimiter=separator))
+
+
+def _read_delimited(
+    path: Path, raw: bytes, separator: str, fields: list[str], mapping: Mapping[str, str], skip_bad: bool
+) -> tuple[pl.DataFrame, int]:
+    """Parse at polars' speed; a file that polars refuses is read record by record, to name the bad one."""
+    position = {field: index for index, field in reversed(list(enumerate(fields)))}
+    wanted = {ours: position[theirs] for ours, theirs in mapping.items()}
+    try:
+        table = pl.read_csv(io.BytesIO(raw), separator=separator, infer_schema=False)
+        return table.select(pl.nth(index).alias(ours) for ours, index in wanted.items()), 0
+    except pl.exceptions.PolarsError:
+        pass
+    csv.field_size_limit(sys.maxsize)
+    rows: list[list[str]] = []
+    n_bad = 0
+    lines = io.StringIO(raw.decode("utf-8-sig", errors="replace"), newline="")
+    records = csv.reader(lines, delimiter=separator)
+    next(records)
+    for record in records:
+        if len(record) == len(fields):
+            rows.append([record[index] for index in wanted.values()])
+        elif record:
+            if not skip_bad:
+                reason = f"{len(record)} fields where the header has {len(fields)}"
+                raise _bad_line(path, records.line_num, reason)
+            n_bad += 1
+    return pl.DataFrame(rows, schema=dict.fromkeys(wanted, pl.String), orient="row"), n_bad
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _clean(path: Path, table: pl.DataFrame, source: str, n_bad: int) -> Reviews:
+    """Give every column its type; drop what cannot be used, count by count; keep the first of a pair."""
+    table = table.with_columns(
+        pl.lit(None, dtype=pl.String).alias(name) for name in COLUMNS if name not in table.columns
+    ).select(COLUMNS)
+    table = table.with_columns(pl.col("title", "text").fill_null(""), _seconds(table["timestamp"]))
+    steps = [count("read", table, dropped=n_bad)]
+
+    def drop(name: str, keep: pl.Expr, table: pl.DataFrame) -> pl.DataFrame:
+        kept = table.filter(keep)
+        if kept.height < table.height:
+            steps.append(count(name, kept, dropped=table.height - kept.height))
+        return kept
+
+    named = pl.all_horizontal(pl.col("user_id", "item_id").fill_null("") != "")
+    table = drop("without user or item id", named, table)
+    number = pl.col("rating").str.strip_chars().cast(pl.Float32, strict=False)
+    table = drop(
+        "rating not a finite number", pl.col("rating").is_null() | number.is_finite().fill_null(False), table
+    )
+    table = table.with_columns(number.alias("rating"))
+    order = table.with_row_index("row").sort("timestamp", "row", nulls_last=True)
+    first = order.unique(["user_id", "item_id"], keep="first", maintain_order=True).sort("row").drop("row")
+    if first.height < table.height:
+        steps.append(count("duplicate (user, item)", first, dropped=table.height - first.height))
+    if first.is_empty():
+        found = "; ".join(f"{step.dropped} dropped: {step.name}" for step in steps if step.dropped) or "0 rows"
+        raise DataError(f"{path} holds no usable review ({found}). Check the file and the column map.")
+    return Reviews(first.select(COLUMNS).cast(SCHEMA), source, tuple(steps))
+
+
+def _seconds(column: pl.Series) -> pl.Series:
+    """Timestamps as whole seconds since 1970 from numbers (s, ms, µs or ns by size) or ISO dates."""
+    number = column.cast(pl.Float64, strict=False)
+    number = number.set(~number.is_finite().fill_null(True), None)
+    for limit in (1e17, 1e14, 1e11):  # 1e11 s is the year 5138; a larger number is in a finer unit
+        scale = limit / 1e8
+        number = number.set((number.abs() >= limit).fill_null(False), None).fill_null(number / scale)
+    words = column.set(number.is_not_null(), None)
+    dates: Iterable[pl.Series] = (
+        words.str.to_datetime(pattern, strict=False, time_zone="UTC", time_unit="us").dt.epoch("s").cast(pl.Float64)
+        for pattern in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
+    )
+    for date in dates:
+        number = number.fill_null(date)
+    return number.floor().cast(pl.Int64, strict=False).alias("timestamp")

@@ -1,0 +1,1 @@
+"""From rankings to a report: metrics, comparison, significance, pages."""

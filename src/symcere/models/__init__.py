@@ -1,0 +1,1 @@
+"""The towers: a graph encoder and a text projection, and the two models made of them."""

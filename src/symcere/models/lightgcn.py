@@ -1,0 +1,75 @@
+"""The graph tower: free embeddings, propagated; and LightGCN, which is that tower trained by BPR."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from symcere.graph import NormAdj, propagate
+from symcere.losses import Known, bpr, l2
+
+
+class GraphTower(nn.Module):
+    """Free layer-0 embeddings of all nodes, propagated over the interaction graph.
+
+    Args:
+        adj: Normalised adjacency of users and items.
+        dim: Length of an embedding.
+        n_layers: Number of propagation hops.
+        include_ego: Whether layer 0 is in the mean over layers.
+        generator: Source of the initial values, normal with standard deviation 0.1.
+    """
+
+    def __init__(
+        self, adj: NormAdj, dim: int, n_layers: int, *, include_ego: bool, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.adj, self.n_layers, self.include_ego = adj, n_layers, include_ego
+        self.ego = nn.Parameter(torch.randn(adj.n_nodes, dim, generator=generator) * 0.1)
+
+    def forward(self) -> Float[Tensor, "nodes dim"]:
+        """Propagated embeddings of all nodes, users first."""
+        return propagate(self.adj, self.ego, self.n_layers, include_ego=self.include_ego)
+
+
+class LightGCN(nn.Module):
+    """LightGCN: the graph tower, scored by inner product, trained by BPR with L2 on layer 0.
+
+    Args:
+        graph: The tower.
+        n_users: How many of its nodes are users.
+
+    Source:
+        He et al., LightGCN, SIGIR 2020.
+    """
+
+    temperature: float | None = None  # the unit of an inner product is its spread
+
+    def __init__(self, graph: GraphTower, n_users: int) -> None:
+        super().__init__()
+        self.graph, self.n_users = graph, n_users
+
+    def terms(
+        self,
+        user: Int[Tensor, " batch"],
+        item: Int[Tensor, " batch"],
+        negative: Int[Tensor, " batch"],
+        known: Known,  # noqa: ARG002  BPR has no denominator to leave pairs out of
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Unweighted loss terms of a batch: "bpr" and "l2"."""
+        g = self.graph()
+        g_user, g_item, g_negative = g[user], g[item + self.n_users], g[negative + self.n_users]
+        ego = self.graph.ego
+        return {
+            "bpr": bpr((g_user * g_item).sum(1), (g_user * g_negative).sum(1)),
+            "l2": l2(ego[user], ego[item + self.n_users], ego[negative + self.n_users]),
+        }
+
+    def known_mass(self, user: Tensor, item: Tensor, known: Known) -> float:  # noqa: ARG002
+        """Always 0: there is no mask."""
+        return 0.0
+
+    @torch.no_grad()
+    def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
+        """Final vectors of users and items; their inner product is the score."""
+        g = self.graph()
+        return g[: self.n_users], g[self.n_users :]

@@ -1,0 +1,42 @@
+"""The text tower: frozen text features, projected to the dimension of the graph tower."""
+
+import itertools
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class TextTower(nn.Module):
+    """A linear projection, or one with a hidden layer, of frozen profiles. The features never move.
+
+    Args:
+        features: Profiles of all nodes, users first; a zero row is a node without text.
+        dim: Length of an embedding.
+        hidden: Width of the hidden layer; 0 for a linear projection.
+        generator: Source of the initial values (uniform, as nn.Linear).
+    """
+
+    features: Tensor
+    has_text: Tensor
+
+    def __init__(
+        self, features: Float[Tensor, "nodes text_dim"], dim: int, hidden: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.register_buffer("features", features)
+        self.register_buffer("has_text", features.abs().sum(1) > 0)
+        widths = [features.shape[1], *([hidden] if hidden else []), dim]
+        self.weights = nn.ParameterList(
+            (torch.rand(n_out, n_in, generator=generator) * 2 - 1) / math.sqrt(n_in)
+            for n_in, n_out in itertools.pairwise(widths)
+        )
+
+    def forward(self, node: Tensor | None = None) -> Float[Tensor, "nodes dim"]:
+        """Projected profiles of `node` (all nodes if left out); exactly 0 where there is no text."""
+        x = self.features if node is None else self.features[node]
+        for weight in self.weights[:-1]:
+            x = torch.relu(x @ weight.T)
+        projected: Tensor = x @ self.weights[-1].T
+        return projected

@@ -1,0 +1,223 @@
+"""What `fit` returns and what is served: vectors, ids and a score. NumPy and SciPy only, no torch."""
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array
+
+from symcere.errors import BundleError, ConfigError, DataError
+from symcere.ids import IdMap
+from symcere.manifest import digest, new_folder, read_manifest
+from symcere.ranking import rank, top_k
+
+FORMAT = "symcere-recommender-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Scored(ABC):
+    """A system that scores every item: score = affinity / temperature + popularity_weight * log(1 + degree).
+
+    The second term is the popularity dial. In-batch negatives arrive in proportion to popularity, so a
+    trained cosine estimates preference with popularity divided out; the dial puts it back on purpose.
+
+    Args:
+        users: Ids of the users.
+        items: Ids of the items.
+        seen: Binary matrix (n_users x n_items) of interactions not to recommend again.
+        popularity: Train interactions of each item.
+        temperature: Unit of the affinity.
+        popularity_weight: The dial; 0 is the debiased ranking.
+    """
+
+    users: IdMap
+    items: IdMap
+    seen: csr_array
+    popularity: Float[ndarray, " n_items"]
+    temperature: float
+    popularity_weight: float
+
+    @abstractmethod
+    def affinity(self, user: Int[ndarray, " some_users"]) -> Float[ndarray, "some_users n_items"]:
+        """What the system itself says of every item for each of `user`, without the dial."""
+
+    @cached_property
+    def log_popularity(self) -> Float[ndarray, " n_items"]:
+        """log(1 + train degree) of each item."""
+        return np.asarray(np.log1p(self.popularity), dtype=np.float32)
+
+    def score(self, user: Int[ndarray, " some_users"]) -> Float[ndarray, "some_users n_items"]:
+        """Score of every item for each of `user` (indices); higher is better."""
+        affinity = self.affinity(user) / np.float32(self.temperature)
+        return np.asarray(affinity + np.float32(self.popularity_weight) * self.log_popularity)
+
+    def with_popularity_weight(self, popularity_weight: float) -> Self:
+        """Return the same system with the dial set to `popularity_weight`."""
+        return dataclasses.replace(self, popularity_weight=popularity_weight)
+
+    def recommend(self, user_id: str, k: int = 10) -> list[tuple[str, float]]:
+        """Return the k best items that the user has not seen.
+
+        Args:
+            user_id: An id as it stands in the raw file.
+            k: How many.
+
+        Returns:
+            (item id, score) pairs, best first; fewer than k where the user has seen nearly everything.
+
+        Raises:
+            UnknownIdError: If there is no such user.
+            ConfigError: If k is below 1.
+        """
+        _check_k(k)
+        user = np.array([self.users.index(user_id)])
+        best = rank(self, user, k, self.seen)[0]
+        best = best[best >= 0]
+        scores = self.score(user)[0]
+        return [(self.items.id(int(item)), float(scores[item])) for item in best]
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender(Scored):
+    """Users and items as vectors; the affinity is their inner product (a cosine where rows are unit).
+
+    Args:
+        user_emb: float32 (n_users x dim). A zero row is a user of whom nothing is known.
+        item_emb: float32 (n_items x dim).
+
+    Raises:
+        DataError: If shapes do not fit the ids, or a value is not finite.
+    """
+
+    user_emb: Float[ndarray, "n_users dim"]
+    item_emb: Float[ndarray, "n_items dim"]
+
+    def __post_init__(self) -> None:
+        """Check shapes, type and finiteness."""
+        for ids, emb in ((self.users, self.user_emb), (self.items, self.item_emb)):
+            if emb.ndim != 2 or len(emb) != len(ids) or emb.dtype != np.float32:
+                raise DataError(
+                    f"{ids.kind} embeddings must be float32 with {len(ids)} rows; found {emb.dtype} {emb.shape}."
+                )
+            if not np.isfinite(emb).all():
+                raise DataError(f"{ids.kind} embeddings must be finite. Lower the learning rate and fit again.")
+
+    def affinity(self, user: Int[ndarray, " some_users"]) -> Float[ndarray, "some_users n_items"]:
+        """Inner product of each of `user` with every item."""
+        return np.asarray(self.user_emb[user] @ self.item_emb.T)
+
+    def similar_items(self, item_id: str, k: int = 10) -> list[tuple[str, float]]:
+        """Return the k items nearest by cosine.
+
+        Args:
+            item_id: An id as it stands in the raw file.
+            k: How many.
+
+        Returns:
+            (item id, cosine) pairs, nearest first, without the item itself.
+
+        Raises:
+            UnknownIdError: If there is no such item.
+            ConfigError: If k is below 1.
+        """
+        _check_k(k)
+        own = self.items.index(item_id)
+        unit = self.item_emb / np.maximum(np.linalg.norm(self.item_emb, axis=1, keepdims=True), 1e-12)
+        cosine = unit @ unit[own]
+        cosine[own] = -np.inf
+        best = top_k(cosine[None], min(k, len(self.items) - 1))[0]
+        return [(self.items.id(int(item)), float(cosine[item])) for item in best]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the recommender as safetensors and JSON, whole or not at all.
+
+        Args:
+            folder: Where; a folder that stands there is replaced.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        tensors = {
+            "user_emb": np.ascontiguousarray(self.user_emb),
+            "item_emb": np.ascontiguousarray(self.item_emb),
+            "popularity": self.popularity,
+            "seen_indptr": self.seen.indptr.astype(np.int64),
+            "seen_indices": self.seen.indices.astype(np.int32),
+        }
+        ids = {"users": self.users.ids, "items": self.items.ids}
+        score = {"temperature": self.temperature, "popularity_weight": self.popularity_weight}
+        with new_folder(Path(folder), digest(FORMAT), {"format": FORMAT, "score": score}) as temporary:
+            save_file(tensors, temporary / "model.safetensors")
+            (temporary / "ids.json").write_text(json.dumps(ids, ensure_ascii=True), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            folder: A folder made by `save`.
+
+        Returns:
+            An equal recommender.
+
+        Raises:
+            BundleError: If the folder is missing, damaged or of another format.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        if manifest is None or manifest.get("format") != FORMAT:
+            raise BundleError(
+                f"{folder} is no saved recommender (it must hold a manifest.json of format {FORMAT} and files "
+                "that match its hashes). Train again, or name the folder that `symcere run` printed."
+            )
+        try:
+            tensors = load_file(folder / "model.safetensors")
+            ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
+            users, items = IdMap(tuple(ids["users"]), "user"), IdMap(tuple(ids["items"]), "item")
+            indices = tensors["seen_indices"]
+            values = np.ones(len(indices), dtype=np.float32)
+            seen = csr_array((values, indices, tensors["seen_indptr"]), shape=(len(users), len(items)))
+            return cls(
+                users=users,
+                items=items,
+                seen=seen,
+                popularity=tensors["popularity"],
+                temperature=manifest["score"]["temperature"],
+                popularity_weight=manifest["score"]["popularity_weight"],
+                user_emb=tensors["user_emb"],
+                item_emb=tensors["item_emb"],
+            )
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise BundleError(f"{folder} is damaged ({error}). Train again.") from error
+
+
+System = TypeVar("System", bound=Scored)
+
+
+def with_unit_spread(system: System) -> System:
+    """Return the system with its temperature set so that affinities have standard deviation 1.
+
+    Scores of different systems live on different scales; in this unit one grid of dials serves them all.
+
+    Args:
+        system: Any system; the spread is taken over its first 2,000 users.
+
+    Returns:
+        The same system; unchanged where all affinities are equal.
+    """
+    affinity = system.affinity(np.arange(min(len(system.users), 2_000)))
+    return dataclasses.replace(system, temperature=float(affinity.std()) or 1.0)
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ConfigError(f"k must be at least 1; found {k}.")

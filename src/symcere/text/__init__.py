@@ -1,0 +1,1 @@
+"""From reviews to text features: clean, encode once, pool into profiles."""

@@ -1,0 +1,1 @@
+"""The one loop that steps an optimiser, and what it needs: settings, batches, known pairs."""

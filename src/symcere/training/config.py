@@ -1,0 +1,103 @@
+"""Settings of training: every default of the method stands here, and nowhere else."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from symcere.errors import ConfigError
+from symcere.training.known import Mask
+
+POPULARITY_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, -0.2, -0.4)
+"""The dials that every system is offered; 0 first, so that a tie leaves the dial alone."""
+
+Weight = Annotated[float, Field(ge=0, le=1_000)]
+
+
+class Settings(BaseModel):
+    """Frozen settings; an unknown key or a value out of range is refused with a sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Build settings from keywords.
+
+        Args:
+            **values: Some of the fields; the others keep their defaults.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ConfigError: If a key is unknown or a value out of range; the message lists what is valid.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                raise ConfigError(f"Unknown setting {key!r}. Valid: {', '.join(cls.model_fields)}.") from None
+            raise ConfigError(f"Setting {key}: {first['msg']}; found {first['input']!r}.") from None
+
+
+class Schedule(Settings):
+    """How the loop steps, when it validates and when it stops."""
+
+    batch_size: Annotated[int, Field(ge=2)] = 2_048
+    """Interactions of a step; in-batch negatives come from the same batch."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Step size of Adam."""
+    max_epochs: Annotated[int, Field(ge=1)] = 300
+    """Epochs at most."""
+    valid_every: Annotated[int, Field(ge=1)] = 3
+    """Epochs between validations; small data over-fits within a few epochs."""
+    patience: Annotated[int, Field(ge=1)] = 8
+    """Validations without a better valid NDCG@10 before training stops."""
+    popularity_weights: tuple[float, ...] = POPULARITY_WEIGHTS
+    """Dials tried at each validation; the best epoch and the best dial are chosen together."""
+
+
+class GraphSettings(Schedule):
+    """The graph tower."""
+
+    dim: Annotated[int, Field(ge=1)] = 64
+    """Length of an embedding."""
+    n_layers: Annotated[int, Field(ge=1)] = 2
+    """Propagation hops."""
+    include_ego: bool = False
+    """Whether layer 0 is in the mean over layers."""
+    w_l2: Weight = 1e-4
+    """Weight of L2 on the layer-0 rows of a batch."""
+
+
+class SymcereSettings(GraphSettings):
+    """SymCERE. Defaults: docs/decisions and docs/log.md say how they were found."""
+
+    temperature: Annotated[float, Field(ge=0.01, le=10)] = 0.5
+    """Of every softmax, of BPR and of the score."""
+    text_weight: Weight = 1.0
+    """Weight of the unit text vector beside the unit graph vector in the final vector."""
+    hidden: Annotated[int, Field(ge=0)] = 0
+    """Width of a hidden layer in the text projection; 0 for a linear projection."""
+    mask: Mask = "history"
+    """Which in-batch pairs the denominators leave out."""
+    w_cross: Weight = 0.5
+    """Weight of the cross-modal term."""
+    w_intra_graph: Weight = 1.0
+    """Weight of the intra-modal term of the graph tower."""
+    w_intra_text: Weight = 1.0
+    """Weight of the intra-modal term of the text tower."""
+    w_bpr: Weight = 0.1
+    """Weight of the ranking term."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each loss term of the model."""
+        return {
+            "cross": self.w_cross,
+            "intra_graph": self.w_intra_graph,
+            "intra_text": self.w_intra_text,
+            "bpr": self.w_bpr,
+            "l2": self.w_l2,
+        }

@@ -1,0 +1,250 @@
+"""`fit`, and the one loop that steps an optimiser: it reads top to bottom."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from symcere import rng
+from symcere.data.dataset import Dataset, HeldOut, known_matrix
+from symcere.errors import ConfigError
+from symcere.graph import norm_adj
+from symcere.losses import Known
+from symcere.models.lightgcn import GraphTower
+from symcere.models.projection import TextTower
+from symcere.models.symcere import SymcereModel
+from symcere.recommender import Recommender, with_unit_spread
+from symcere.text.features import TextFeatures
+from symcere.training.batches import Batch, batches
+from symcere.training.config import Schedule, SymcereSettings
+from symcere.training.known import Mask
+from symcere.training.tuning import choose_popularity_weight
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What the loop trains: a module with loss terms and final vectors."""
+
+    @property
+    def temperature(self) -> float | None:
+        """Unit of the score; None to take the spread of the scores."""
+        ...
+
+    def terms(self, user: Tensor, item: Tensor, negative: Tensor, known: Known) -> dict[str, Tensor]:
+        """Unweighted loss terms of a batch."""
+        ...
+
+    def known_mass(self, user: Tensor, item: Tensor, known: Known) -> float:
+        """Share of softmax mass that the mask removes."""
+        ...
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Final vectors of users and items."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the optimiser moves."""
+        ...
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training showed.
+
+    Args:
+        epoch: Number of the epoch, from 1.
+        seconds: Since training began, validation included.
+        terms: Mean over batches of each loss term without its weight.
+        loss: Their weighted sum.
+        grad_norm: Mean length of the gradient of all parameters.
+        known_share: Known pairs as a share of all off-diagonal pairs of a batch, by count.
+        known_mass: The same share by softmax mass, in the last batch.
+        valid_ndcg: NDCG@10 on valid at the best dial; None where this epoch was not validated.
+        popularity_weight: That dial.
+        best_ndcg: The best valid NDCG@10 so far.
+    """
+
+    epoch: int
+    seconds: float
+    terms: dict[str, float]
+    loss: float
+    grad_norm: float
+    known_share: float
+    known_mass: float
+    valid_ndcg: float | None
+    popularity_weight: float | None
+    best_ndcg: float | None
+
+
+OnEpoch = Callable[[Epoch], None]
+
+
+def fit(
+    train: Dataset,
+    text: TextFeatures,
+    *,
+    valid: HeldOut,
+    settings: SymcereSettings | None = None,
+    seed: int = 0,
+    on_epoch: OnEpoch | None = None,
+) -> Recommender:
+    """Fit SymCERE: graph and text tower on the unit sphere, joined by the symmetric NCE with history mask.
+
+    Epoch and popularity dial are chosen together by NDCG@10 on valid. Test is not a parameter.
+
+    Args:
+        train: The train part.
+        text: Profiles made from the same train part.
+        valid: Decides when to stop and where the dial stands; its items are not recommended afterwards.
+        settings: SymcereSettings() if left out.
+        seed: Of initial values, order of batches and negatives.
+        on_epoch: Called after each epoch.
+
+    Returns:
+        The recommender of the best epoch.
+
+    Raises:
+        ConfigError: If the loss diverges, or text and train do not fit together.
+    """
+    settings = settings or SymcereSettings()
+    n_users, n_items = len(train.users), len(train.items)
+    if (len(text.user), len(text.item)) != (n_users, n_items):
+        raise ConfigError(
+            f"Text features must have a row for each of {n_users} users and {n_items} items; found "
+            f"{len(text.user)} and {len(text.item)}. Encode the same train part that is fitted."
+        )
+    generator = torch_generator(seed)
+    adj = norm_adj(train.user, train.item, n_users, n_items)
+    graph = GraphTower(adj, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
+    features = torch.from_numpy(np.concatenate([text.user, text.item]))
+    text_tower = TextTower(features, settings.dim, settings.hidden, generator)
+    model = SymcereModel(
+        graph, text_tower, n_users, temperature=settings.temperature, text_weight=settings.text_weight
+    )
+    return optimise(
+        model,
+        train,
+        valid,
+        settings,
+        weights=settings.weights,
+        mask=settings.mask,
+        seed=seed,
+        on_epoch=on_epoch,
+    )
+
+
+def optimise(
+    model: Model,
+    train: Dataset,
+    valid: HeldOut,
+    schedule: Schedule,
+    *,
+    weights: Mapping[str, float],
+    mask: Mask,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> Recommender:
+    """Step Adam on the weighted terms of a model until valid NDCG@10 stops rising.
+
+    Args:
+        model: The model; its parameters are moved.
+        train: The train part.
+        valid: Decides the epoch and the dial.
+        schedule: How to step, when to validate, when to stop.
+        weights: Weight of each of the model's terms.
+        mask: Which in-batch pairs denominators leave out.
+        seed: Of the batches.
+        on_epoch: Called after each epoch.
+
+    Returns:
+        The recommender of the best epoch, its dial set.
+
+    Raises:
+        ConfigError: If a term of the loss is no longer finite.
+    """
+    optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate)
+    draws = rng.stream(seed, "batches")
+    best: tuple[float, int, Recommender] | None = None
+    began = time.perf_counter()
+    for epoch in range(1, schedule.max_epochs + 1):
+        steps: list[dict[str, float]] = []
+        for batch in batches(train, schedule.batch_size, mask, draws):
+            optimiser.zero_grad()
+            terms = model.terms(batch.user, batch.item, batch.negative, batch.known)
+            loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+            _check_finite(terms, epoch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            steps.append(_step_log(model, batch, terms, loss))
+            optimiser.step()
+        validated: tuple[float, float] | None = None
+        if epoch % schedule.valid_every == 0 or epoch == schedule.max_epochs:
+            system, ndcg = choose_popularity_weight(
+                _recommender(model, train, valid), train, valid, schedule.popularity_weights
+            )
+            validated = (ndcg, system.popularity_weight)
+            if best is None or ndcg > best[0]:
+                best = (ndcg, epoch, system)
+        if on_epoch:
+            mean = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+            on_epoch(
+                Epoch(
+                    epoch=epoch,
+                    seconds=time.perf_counter() - began,
+                    terms={name: mean[name] for name in terms},
+                    loss=mean["loss"],
+                    grad_norm=mean["grad_norm"],
+                    known_share=mean["known_share"],
+                    known_mass=model.known_mass(batch.user, batch.item, batch.known),
+                    valid_ndcg=validated[0] if validated else None,
+                    popularity_weight=validated[1] if validated else None,
+                    best_ndcg=best[0] if best else None,
+                )
+            )
+        if best and epoch - best[1] >= schedule.patience * schedule.valid_every:
+            break
+    assert best is not None  # the last epoch is always validated
+    return best[2]
+
+
+def torch_generator(seed: int) -> torch.Generator:
+    """The random stream of initial values under `seed`, as torch wants it."""
+    return torch.Generator().manual_seed(int(rng.stream(seed, "init").integers(2**62)))
+
+
+def _recommender(model: Model, train: Dataset, valid: HeldOut) -> Recommender:
+    """The model as it stands, its dial at 0."""
+    user_emb, item_emb = (np.ascontiguousarray(emb.numpy()) for emb in model.embeddings())
+    system = Recommender(
+        users=train.users,
+        items=train.items,
+        seen=known_matrix(train, valid),
+        popularity=train.popularity,
+        temperature=model.temperature or 1.0,
+        popularity_weight=0.0,
+        user_emb=user_emb,
+        item_emb=item_emb,
+    )
+    return system if model.temperature else with_unit_spread(system)
+
+
+def _check_finite(terms: Mapping[str, Tensor], epoch: int) -> None:
+    for name, term in terms.items():
+        if not torch.isfinite(term):
+            raise ConfigError(
+                f"Training diverged in epoch {epoch}: the term {name!r} is {float(term.detach())}. Lower the "
+                "learning rate, or raise the temperature."
+            )
+
+
+def _step_log(model: Model, batch: Batch, terms: Mapping[str, Tensor], loss: Tensor) -> dict[str, float]:
+    grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return {
+        **{name: float(term.detach()) for name, term in terms.items()},
+        "loss": float(loss.detach()),
+        "grad_norm": float(nn.utils.get_total_norm(grads)),
+        "known_share": batch.known_share,
+    }

@@ -1,0 +1,40 @@
+"""Choices made on valid: the popularity dial, and one of several candidates."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from symcere.data.dataset import Dataset, HeldOut
+from symcere.evaluation.compare import measure
+from symcere.evaluation.measures import mean, ndcg
+from symcere.ranking import Scorer
+from symcere.recommender import Scored
+
+System = TypeVar("System", bound=Scored)
+
+
+def valid_ndcg(system: Scorer, train: Dataset, valid: HeldOut) -> float:
+    """Mean NDCG@10 on valid; train items are not ranked. The number that every choice is made by."""
+    return mean(measure(system, train, valid, [ndcg(10)], exclude=train.matrix)["ndcg@10"])
+
+
+def choose_popularity_weight(
+    system: System, train: Dataset, valid: HeldOut, popularity_weights: Sequence[float]
+) -> tuple[System, float]:
+    """Set the dial of a system to the value that is best on valid.
+
+    Args:
+        system: Any system with the dial.
+        train: Its train part.
+        valid: What decides.
+        popularity_weights: Values to try; the earlier wins a tie.
+
+    Returns:
+        The system with its dial set, and its valid NDCG@10.
+    """
+    return choose((system.with_popularity_weight(weight) for weight in popularity_weights), train, valid)
+
+
+def choose(candidates: Iterable[System], train: Dataset, valid: HeldOut) -> tuple[System, float]:
+    """Return the candidate with the best valid NDCG@10, and that value; the earlier wins a tie."""
+    scored = [(candidate, valid_ndcg(candidate, train, valid)) for candidate in candidates]
+    return max(scored, key=lambda pair: pair[1])

@@ -1,0 +1,88 @@
+"""Fixtures, and run-time shape checks of everything that carries shape annotations."""
+
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    [
+        f"symcere.{name}"
+        for name in (
+            "baselines data evaluation graph losses models ranking text training.batches training.known "
+            "training.loop training.tuning".split()
+        )
+    ],
+    "beartype.beartype",
+)
+
+import polars as pl  # noqa: E402
+import pytest  # noqa: E402
+
+import symcere as sc  # noqa: E402
+from symcere.data.reviews import SCHEMA, Reviews  # noqa: E402
+from symcere.data.synthetic import World  # noqa: E402
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def reviews_of(pairs, text="words here", time=None) -> Reviews:
+    """Reviews of (user_id, item_id) pairs, in order, one second apart."""
+    users, items = zip(*pairs, strict=True)
+    table = pl.DataFrame(
+        {
+            "user_id": users,
+            "item_id": items,
+            "rating": [4.0] * len(pairs),
+            "timestamp": time if time is not None else list(range(len(pairs))),
+            "title": [""] * len(pairs),
+            "text": [text] * len(pairs) if isinstance(text, str) else text,
+        },
+        schema=SCHEMA,
+    )
+    return Reviews(table, "test")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real reviews; tests that need it skip visibly when it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real reviews are not at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """A small anchoring world."""
+    return sc.anchoring_world(n_users=150, n_items=60, reviews_per_user=6, seed=0)
+
+
+@pytest.fixture(scope="session")
+def reviews(world, tmp_path_factory) -> Reviews:
+    """Its reviews, read back from a file."""
+    file = tmp_path_factory.mktemp("world") / "reviews.json.gz"
+    sc.write_amazon(world, file)
+    return sc.k_core(sc.read_reviews(file), k=5)
+
+
+@pytest.fixture(scope="session")
+def split(reviews) -> sc.Split:
+    """A random split of it."""
+    return sc.split_random(reviews, seed=0)
+
+
+@pytest.fixture(scope="session")
+def text(split) -> sc.TextFeatures:
+    """TF-IDF profiles of its train part."""
+    return sc.encode_reviews(split.train, sc.tfidf_encoder(64))
+
+
+@pytest.fixture(scope="session")
+def quick() -> sc.SymcereSettings:
+    """Settings for a fit of a second."""
+    return sc.SymcereSettings(dim=16, batch_size=256, max_epochs=12, valid_every=3)
+
+
+@pytest.fixture(scope="session")
+def model(split, text, quick) -> sc.Recommender:
+    """SymCERE fitted on it."""
+    return sc.fit(split.train, text, valid=split.valid, settings=quick, seed=0)

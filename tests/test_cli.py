@@ -1,0 +1,270 @@
+"""The command line as a user meets it: results, files, sentences, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import symcere as sc
+from symcere.cli import main
+from symcere.evaluation.report import COLUMNS
+
+FAST = ["--set", "dim=8", "--set", "max_epochs=6", "--set", "batch_size=256"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A small review file in the Amazon format."""
+    path = tmp_path_factory.mktemp("data") / "reviews_Small_5.json.gz"
+    sc.write_amazon(sc.anchoring_world(n_users=120, n_items=50, reviews_per_user=6), path)
+    return path
+
+
+@pytest.fixture
+def symcere(capsys, monkeypatch, tmp_path):
+    """Call the command line; returns (exit code, standard output, standard error)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["symcere", *map(str, words)])
+        monkeypatch.chdir(tmp_path)
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def finished(file, tmp_path_factory):
+    """A finished run of two seeds: its folder and its JSON."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    cache = folder.parent / "cache"
+    words = ["run", file, "--seeds", 2, "--out", folder, "--cache", cache, "--json", *FAST]
+    done = subprocess.run(
+        [sys.executable, "-m", "symcere", *map(str, words)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout), words
+
+
+def test_json_is_one_object_with_every_promised_key(finished):
+    _, result, _ = finished
+    assert set(result["dataset"]) >= {"n_users", "n_items", "n_reviews"}
+    assert result["split"] == "random"
+    assert set(result["systems"]) == {"popularity", "item_knn", "ease", "light_gcn", "symcere"}
+    for values in result["systems"].values():
+        assert {"ndcg@10", "recall@10", "recall@20", "arp@10", "coverage@10", "seconds"} <= set(values)
+    others = {name: values["ndcg@10"] for name, values in result["systems"].items() if name != "symcere"}
+    assert result["best_baseline"] == max(others, key=others.get)
+    assert 0 <= result["p_value"] <= 1
+    assert result["p_value"] == result["tests"][result["best_baseline"]]["p_t"]
+    assert {"ingest", "split-seed0", "encode-seed1", "symcere-seed1"} <= set(result["seconds"])
+    assert len(result["recommendations"]) == 3
+
+
+def test_the_folder_holds_manifest_model_per_user_values_and_reports(finished):
+    folder, result, _ = finished
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert all((folder / name).is_file() for name in manifest["files"])
+    per_user = pl.read_csv(folder / "per_user.csv")
+    for system, values in result["systems"].items():
+        mean = per_user.filter(pl.col("system") == system)["ndcg@10"].mean()
+        assert mean == pytest.approx(values["ndcg@10"], abs=1e-3)  # users tested in one seed only weigh more
+    for name in ("report.md", "report.html"):
+        page = (folder / name).read_text()
+        assert all(label in page for label in COLUMNS)
+        assert f"{result['systems']['symcere']['ndcg@10']:.4f}" in page
+    model = sc.Recommender.load(folder / "model")
+    user_id, rows = next(iter(result["recommendations"].items()))
+    assert model.recommend(user_id, 5) == [(row["item_id"], row["score"]) for row in rows]
+
+
+def test_a_second_run_finds_every_stage_up_to_date_and_says_so(finished, symcere):
+    _, result, words = finished
+    code, out, err = symcere(*words)
+    again = json.loads(out)
+    assert code == 0
+    assert set(again["up_to_date"]) == set(again["seconds"]) == set(result["seconds"])
+    assert again["systems"] == result["systems"]
+    assert err.count("up to date") == len(again["seconds"])
+
+
+def test_another_setting_remakes_only_what_depends_on_it(finished, symcere):
+    _, _, words = finished
+    again = json.loads(symcere(*words, "--set", "dim=9")[1])
+    assert set(again["seconds"]) - set(again["up_to_date"]) == {"symcere-seed0", "symcere-seed1"}
+
+
+def test_a_damaged_stage_is_made_again(finished, symcere):
+    folder, result, words = finished
+    (damaged,) = folder.glob("stages/ease-seed1-*/per_user.parquet")
+    damaged.write_bytes(b"torn")
+    again = json.loads(symcere(*words)[1])
+    assert set(again["seconds"]) - set(again["up_to_date"]) == {"ease-seed1"}
+    assert again["systems"]["ease"]["ndcg@10"] == result["systems"]["ease"]["ndcg@10"]
+
+
+def test_the_table_the_verdict_and_three_users_are_printed(finished, symcere):
+    _, _, words = finished
+    code, out, _ = symcere(*[word for word in words if word != "--json"], "--quiet")
+    assert code == 0
+    for word in ("ndcg@10", "popularity", "light_gcn", "symcere", "best baseline", "paired t", "report.html"):
+        assert word in out
+    assert out.count("Recommended to") == 3
+
+
+def test_quiet_prints_nothing_on_standard_error(finished, symcere):
+    assert symcere(*finished[2], "--quiet")[2] == ""
+
+
+def test_recommend_and_similar_answer_from_a_run(finished, symcere):
+    folder, result, _ = finished
+    user_id = next(iter(result["recommendations"]))
+    code, out, _ = symcere("recommend", folder, user_id, "-k", 3, "--json")
+    rows = json.loads(out)
+    assert (code, len(rows)) == (0, 3)
+    code, out, _ = symcere("similar", folder, rows[0]["item_id"], "-k", 2)
+    assert code == 0
+    assert "cosine" in out
+    code, out, err = symcere("recommend", folder, "nobody")
+    assert code == 2
+    assert "Unknown user id 'nobody'" in err
+
+
+@pytest.mark.parametrize("split", ["leave-last-out", "temporal"])
+def test_the_other_splits_run(file, symcere, tmp_path, split):
+    code, out, err = symcere(
+        "run", file, "--split", split, "--systems", "popularity", "--json", "--out", tmp_path / "o", *FAST
+    )
+    assert code == 0, err
+    assert json.loads(out)["split"] == split
+
+
+def test_without_baselines_there_is_no_p_value(file, symcere, tmp_path):
+    code, out, _ = symcere("run", file, "--systems", "none", "--json", "-o", tmp_path / "o", *FAST)
+    result = json.loads(out)
+    assert code == 0
+    assert result["p_value"] is None
+    assert result["best_baseline"] is None
+
+
+def test_a_csv_with_a_column_map_runs_and_hostile_ids_stay_data(symcere, tmp_path):
+    world = sc.anchoring_world(n_users=60, n_items=30, reviews_per_user=6)
+    hostile = '<script>alert(1)</script>|`[bold]`, "ü"' + "y" * 10_000
+    table = world.table.with_columns(pl.col("user_id").replace("user00003", hostile))
+    csv = tmp_path / "mine.csv"
+    table.rename({"user_id": "kunde", "item_id": "ware", "text": "kommentar"}).write_csv(csv)
+    words = ["--columns", "user_id=kunde,item_id=ware", "--columns", "text=kommentar", "--systems", "popularity"]
+    code, _, err = symcere("run", csv, *words, "-o", tmp_path / "o", *FAST)
+    assert code == 0, err
+    assert "<script>alert" not in (tmp_path / "o" / "report.html").read_text()
+    assert symcere("recommend", tmp_path / "o", hostile)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "nowhere.json"], "does not exist"),
+        (["run", "."], "is a folder"),
+        (["run", "{file}", "--k-core", "500"], "left 0 of"),
+        (["run", "{file}", "--encoder", "magic"], "Unknown --encoder 'magic'. Known: tfidf, sentence"),
+        (["run", "{file}", "--systems", "magic"], "Unknown system 'magic'"),
+        (["run", "{file}", "--source", "magic"], "Unknown --source 'magic'"),
+        (["run", "{file}", "--columns", "colour=x"], "--columns maps one of user_id"),
+        (["run", "{file}", "--columns", "user_id"], "--columns takes KEY=VALUE"),
+        (["run", "{file}", "--set", "tau=1"], "Unknown setting 'tau'"),
+        (["run", "{file}", "--set", "dim=many"], "Setting dim"),
+        (["run", "{file}", "--out", "{file}"], "Cannot write"),
+        (["recommend", "nowhere", "user"], "is no saved recommender"),
+        (["run", "{file}", "--split", "sideways"], "sideways"),
+    ],
+)
+def test_bad_words_are_one_sentence_and_exit_code_two(symcere, file, words, sentence):
+    code, out, err = symcere(*[word.format(file=file) for word in words])
+    assert code == 2
+    assert out == ""
+    assert sentence in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"user_id,item_id,text\na,b,c\n", b"user_id,item_id,text\na,1,c\na,2,c\n", b"{]\n"]
+)
+def test_bad_files_are_one_sentence_and_leave_no_stage(symcere, tmp_path, raw):
+    path = tmp_path / "bad.csv"
+    path.write_bytes(raw)
+    code, out, err = symcere("run", path, "-o", tmp_path / "o", "--json", "--k-core", 1)
+    assert code == 2
+    assert out == ""
+    assert "Error" in err
+    assert "Traceback" not in err
+    assert not [p for p in (tmp_path / "o").rglob("*") if p.name.startswith((".", "symcere"))]
+
+
+def test_a_read_only_folder_is_a_sentence(symcere, file, tmp_path):
+    locked = Path("/proc/symcere-cannot-write-here") if os.geteuid() == 0 else tmp_path / "locked"
+    if os.geteuid() != 0:
+        locked.mkdir(mode=0o500)
+    code, _, err = symcere("run", file, "-o", locked / "o", "--systems", "none", *FAST)
+    assert code == 2
+    assert "Cannot write" in err
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_leaves_no_half_written_artefact_and_goes_on(file, tmp_path, how):
+    words = ["run", file, "-o", tmp_path / "o", "--cache", tmp_path / "c", "--systems", "popularity", "--json"]
+    endless = ["--set", "dim=8", "--set", "max_epochs=100000", "--set", "patience=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "symcere", *map(str, words), *endless], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "o").glob("stages/.symcere-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=60)
+    assert out == b""
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert b"goes on from there" in err
+    stages = [p.name for p in (tmp_path / "o" / "stages").iterdir() if not p.name.startswith(".")]
+    assert not any(name.startswith("symcere") for name in stages)
+    done = subprocess.run(
+        [sys.executable, "-m", "symcere", *map(str, words), *FAST],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert set(json.loads(done.stdout)["up_to_date"]) == {"ingest", "split-seed0", "encode-seed0", "popularity-seed0"}
+
+
+def test_help_reads_well(symcere):
+    code, out, _ = symcere("--help")
+    assert code == 0
+    for word in ("run", "demo", "recommend", "similar", "raw reviews"):
+        assert word in out
+    code, out, _ = symcere("run", "--help")
+    for word in (
+        "--k-core",
+        "--split",
+        "--seed",
+        "--seeds",
+        "--encoder",
+        "--systems",
+        "--columns",
+        "--out",
+        "Examples",
+    ):
+        assert word in out
+    assert symcere("--version")[1].strip() == f"symcere {sc.__version__}"

@@ -1,0 +1,141 @@
+"""The losses against slow loops written from the formula, closed forms, and properties."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from symcere.losses import Known, bpr, known_mass, l2, symmetric_nce
+
+NONE = Known(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+
+
+def known_of(matrix) -> Known:
+    off = torch.as_tensor(matrix).bool() & ~torch.eye(len(matrix), dtype=torch.bool)
+    return Known(*off.nonzero(as_tuple=True))
+
+
+def loop_nce(a, c, matrix, temperature):
+    """The formula, word by word, in float64."""
+    a = a.double() / a.double().norm(dim=1, keepdim=True)
+    c = c.double() / c.double().norm(dim=1, keepdim=True)
+    n = len(a)
+    s = [[float(a[k] @ c[j]) / temperature for j in range(n)] for k in range(n)]
+    total = 0.0
+    for k in range(n):
+        row = [s[k][j] for j in range(n) if j == k or not matrix[k][j]]
+        column = [s[j][k] for j in range(n) if j == k or not matrix[j][k]]
+        for values in (row, column):
+            top = max(values)
+            total += (top + math.log(sum(math.exp(v - top) for v in values)) - s[k][k]) / 2
+    return total / n
+
+
+def random_batch(seed, n=7, dim=5):
+    generator = torch.Generator().manual_seed(seed)
+    a, c = torch.randn(2, n, dim, generator=generator, dtype=torch.float64)
+    return a, c, torch.rand(n, n, generator=generator) < 0.3
+
+
+batches = st.integers(0, 10_000).map(random_batch)
+
+
+@given(batches, st.sampled_from([0.01, 0.05, 0.3, 1.0]))
+def test_symmetric_nce_equals_the_loop(batch, temperature):
+    a, c, matrix = batch
+    expected = loop_nce(a, c, matrix, temperature)
+    assert float(symmetric_nce(a, c, known_of(matrix), temperature)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    in_float32 = float(symmetric_nce(a.float(), c.float(), known_of(matrix), temperature))
+    assert in_float32 == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_equal_rows_give_log_batch():
+    a = torch.ones(8, 3)
+    assert float(symmetric_nce(a, a, NONE, 0.2)) == pytest.approx(math.log(8), rel=1e-6)
+
+
+def test_all_other_pairs_known_give_exactly_zero_and_no_gradient():
+    a = torch.randn(6, 4, requires_grad=True)
+    c = torch.randn(6, 4, requires_grad=True)
+    loss = symmetric_nce(a, c, known_of(torch.ones(6, 6)), 0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert not a.grad.any()
+    assert not c.grad.any()
+
+
+def test_orthonormal_pairs_give_the_closed_form():
+    eye = torch.eye(5)
+    assert float(symmetric_nce(eye, eye, NONE, 0.5)) == pytest.approx(math.log(1 + 4 * math.exp(-2)), rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.3])
+def test_gradient_is_the_derivative(temperature):
+    a, c, matrix = random_batch(3)
+    a.requires_grad_()
+    c.requires_grad_()
+    known = known_of(matrix)
+    assert torch.autograd.gradcheck(lambda x, y: symmetric_nce(x, y, known, temperature), (a, c))
+
+
+@given(batches)
+def test_leaving_out_a_pair_never_raises_the_loss(batch):
+    a, c, matrix = batch
+    fewer = matrix & (torch.arange(matrix.numel()).reshape(matrix.shape) % 2 == 0)
+    assert symmetric_nce(a, c, known_of(matrix), 0.3) <= symmetric_nce(a, c, known_of(fewer), 0.3) + 1e-12
+
+
+@given(batches)
+def test_leaving_out_all_pairs_of_a_key_is_deleting_it_from_the_others_rows(batch):
+    a, c, _ = batch
+    alone = torch.zeros(len(a), len(a), dtype=torch.bool)
+    alone[-1, :] = alone[:, -1] = True
+    n = len(a)
+    rest = symmetric_nce(a[:-1], c[:-1], NONE, 0.3) * (n - 1) / n  # the last pair itself adds 0
+    assert float(symmetric_nce(a, c, known_of(alone), 0.3)) == pytest.approx(float(rest), rel=1e-9)
+
+
+@given(batches, st.floats(0.01, 100))
+def test_scale_of_rows_does_not_matter(batch, scale):
+    a, c, matrix = batch
+    known = known_of(matrix)
+    assert float(symmetric_nce(a * scale, c, known, 0.3)) == pytest.approx(float(symmetric_nce(a, c, known, 0.3)))
+
+
+@given(batches)
+def test_swapping_sides_and_transposing_known_changes_nothing(batch):
+    a, c, matrix = batch
+    one, other = symmetric_nce(a, c, known_of(matrix), 0.3), symmetric_nce(c, a, known_of(matrix.T), 0.3)
+    assert float(one) == pytest.approx(float(other), rel=1e-12)
+
+
+def test_symmetric_nce_survives_a_hopeless_pair_in_a_large_batch_at_low_temperature():
+    a = torch.zeros(4_096, 2)
+    a[:, 0] = 1
+    c = a.clone()
+    c[0, 0] = -1
+    assert torch.isfinite(symmetric_nce(a, c, NONE, 0.03))
+
+
+def test_known_mass_is_the_share_of_softmax_mass():
+    a, c, matrix = random_batch(1)
+    unit_a, unit_c = a / a.norm(dim=1, keepdim=True), c / c.norm(dim=1, keepdim=True)
+    weights = {(k, j): math.exp(float(unit_a[k] @ unit_c[j]) / 0.4) for k in range(7) for j in range(7) if k != j}
+    expected = sum(w for (k, j), w in weights.items() if matrix[k, j]) / sum(weights.values())
+    assert known_mass(a, c, known_of(matrix), 0.4) == pytest.approx(expected)
+    assert known_mass(a[:1], c[:1], NONE, 0.4) == 0
+
+
+def test_bpr_is_log_two_at_equal_scores_and_bounded_for_cosines_at_temperature_one():
+    equal = torch.zeros(3)
+    assert float(bpr(equal, equal)) == pytest.approx(math.log(2))
+    best = float(bpr(torch.ones(3), -torch.ones(3)))
+    assert best == pytest.approx(math.log1p(math.exp(-2)))
+    assert float(bpr(torch.ones(3), -torch.ones(3), 0.1)) < 1e-8
+
+
+def test_l2_is_half_the_squared_length_per_pair():
+    x, y = torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [0.0, 0.0]])
+    assert float(l2(x, y)) == pytest.approx((1 + 4 + 1 + 4) / 4)

@@ -1,0 +1,73 @@
+"""What is saved equals what is loaded; what is damaged is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+import symcere as sc
+
+
+def test_saved_and_loaded_recommenders_are_equal(model, tmp_path):
+    model.save(tmp_path / "m")
+    loaded = sc.Recommender.load(tmp_path / "m")
+    for name in ("user_emb", "item_emb", "popularity"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
+    assert (loaded.users, loaded.items) == (model.users, model.items)
+    assert (loaded.temperature, loaded.popularity_weight) == (model.temperature, model.popularity_weight)
+    assert (loaded.seen != model.seen).nnz == 0
+    assert loaded.recommend(model.users.id(3), 7) == model.recommend(model.users.id(3), 7)
+
+
+def test_saving_twice_replaces_and_leaves_nothing_else(model, tmp_path):
+    model.save(tmp_path / "m")
+    model.save(tmp_path / "m")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "tensor", "ids", "manifest", "foreign"])
+def test_a_damaged_or_foreign_folder_is_refused(model, tmp_path, damage):
+    folder = tmp_path / "m"
+    model.save(folder)
+    if damage == "missing":
+        (folder / "ids.json").unlink()
+    elif damage == "tensor":
+        raw = bytearray((folder / "model.safetensors").read_bytes())
+        raw[-1] ^= 1
+        (folder / "model.safetensors").write_bytes(raw)
+    elif damage == "ids":
+        (folder / "ids.json").write_text("{}")
+    elif damage == "manifest":
+        (folder / "manifest.json").write_text("[")
+    else:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"format": "other"}))
+    with pytest.raises(sc.BundleError, match="is no saved recommender"):
+        sc.Recommender.load(folder)
+
+
+def test_similar_items_are_the_nearest_by_cosine_without_the_item_itself(model):
+    own = 5
+    unit = model.item_emb / np.linalg.norm(model.item_emb, axis=1, keepdims=True)
+    cosine = unit @ unit[own]
+    expected = [i for i in np.argsort(-cosine, kind="stable") if i != own][:4]
+    found = model.similar_items(model.items.id(own), 4)
+    assert [item for item, _ in found] == [model.items.id(int(i)) for i in expected]
+    assert [value for _, value in found] == pytest.approx(cosine[expected].tolist())
+
+
+def test_the_dial_moves_recommendations_towards_the_popular(model, split):
+    def mean_degree(weight):
+        lists = [model.with_popularity_weight(weight).recommend(u, 10) for u in list(model.users)[:30]]
+        return np.mean([model.popularity[model.items.index(item)] for rows in lists for item, _ in rows])
+
+    assert mean_degree(0.0) < mean_degree(1.0) < mean_degree(100.0)
+
+
+def test_bad_embeddings_are_refused(model):
+    import dataclasses
+
+    with pytest.raises(sc.DataError, match="must be finite"):
+        dataclasses.replace(model, user_emb=model.user_emb * np.float32("nan"))
+    with pytest.raises(sc.DataError, match="float32 with"):
+        dataclasses.replace(model, item_emb=model.item_emb[1:])

@@ -1,0 +1,228 @@
+"""Readers: every format, and every kind of bad input named in the error."""
+
+import gzip
+import json
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import symcere as sc
+
+AMAZON = {
+    "reviewerID": "A1", "asin": "B1", "helpful": [0, 0], "reviewText": "sturdy", "overall": 5.0,
+    "summary": "Nice", "unixReviewTime": 1393545600, "reviewTime": "02 28, 2014",
+}  # fmt: skip
+ROWS = [("ann", "strap", 5.0, 1393545600, "sturdy leather"), ("bob", "pick", 3.0, 1393632000, 'thin, but "ok"')]
+NAMES = ("user_id", "item_id", "rating", "timestamp", "text")
+
+
+def lines(*records):
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def write(tmp_path, raw, name="reviews"):
+    file = tmp_path / name
+    file.write_bytes(raw)
+    return file
+
+
+def frame(**changes):
+    return pl.DataFrame(ROWS, schema=list(NAMES), orient="row").with_columns(**changes)
+
+
+def rows(reviews):
+    return reviews.table.select(NAMES).rows()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "csv", "csv.gz", "tsv", "semicolon", "parquet"])
+def test_every_format_gives_the_same_table_whatever_the_file_is_called(tmp_path, form):
+    file = tmp_path / "file.dat"
+    table = frame()
+    kind = form.removesuffix(".gz")
+    if kind == "jsonl":
+        table.write_ndjson(file)
+    elif kind == "parquet":
+        table.write_parquet(file)
+    else:
+        table.write_csv(file, separator={"csv": ",", "tsv": "\t", "semicolon": ";"}[kind])
+    if form.endswith(".gz"):
+        file.write_bytes(gzip.compress(file.read_bytes()))
+    assert rows(sc.read_reviews(file)) == ROWS
+
+
+def test_amazon_2014_is_recognised(tmp_path):
+    reviews = sc.read_reviews(write(tmp_path, lines(AMAZON)))
+    assert reviews.source == "amazon-2014"
+    assert reviews.table.rows() == [("A1", "B1", 5.0, 1393545600, "Nice", "sturdy")]
+
+
+def test_amazon_2018_is_recognised_where_fields_come_and_go(tmp_path):
+    record = {key: value for key, value in AMAZON.items() if key != "helpful"} | {"verified": True}
+    without_text = {key: value for key, value in record.items() if key != "reviewText"} | {"asin": "B2"}
+    reviews = sc.read_reviews(write(tmp_path, lines(without_text, record)))
+    assert reviews.source == "amazon-2018"
+    assert reviews.table["text"].to_list() == ["", "sturdy"]
+
+
+def test_yelp_is_recognised(tmp_path):
+    record = {"review_id": "r", "user_id": "u", "business_id": "b", "stars": 4, "date": "2013-10-24 16:40:47",
+              "text": "clean", "useful": 1}  # fmt: skip
+    reviews = sc.read_reviews(write(tmp_path, lines(record)))
+    assert reviews.source == "yelp"
+    assert reviews.table.rows() == [("u", "b", 4.0, 1382632847, "", "clean")]
+
+
+def test_a_column_map_wins_over_what_is_recognised(tmp_path):
+    file = write(tmp_path, b"customer,sku,comment,text\nann,strap,sturdy,wrong\n")
+    reviews = sc.read_reviews(file, columns={"user_id": "customer", "item_id": "sku", "text": "comment"})
+    assert reviews.table.select("user_id", "item_id", "text").rows() == [("ann", "strap", "sturdy")]
+
+
+def test_a_source_can_be_named(tmp_path):
+    file = write(tmp_path, b"reviewerID,asin,reviewText,text\nann,strap,sturdy,wrong\n")
+    assert sc.read_reviews(file, source=sc.AMAZON_2018).table["text"].to_list() == ["sturdy"]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "seconds"),
+    [
+        ("1393545600", 1393545600), ("1393545600.9", 1393545600), ("1393545600000", 1393545600),
+        ("1393545600000000", 1393545600), ("2014-02-28", 1393545600), ("2014-02-28 00:00:01", 1393545601),
+        ("2014-02-28T00:00:01Z", 1393545601), ("2014-02-28T00:00:01.5", 1393545601), ("soon", None), ("nan", None),
+    ],
+)  # fmt: skip
+def test_timestamps_become_seconds(tmp_path, stamp, seconds):
+    reviews = sc.read_reviews(write(tmp_path, f"user_id,item_id,text,timestamp\na,b,c,{stamp}\n".encode()))
+    assert reviews.table["timestamp"].to_list() == [seconds]
+    assert reviews.n_without_time == (seconds is None)
+
+
+def test_parquet_dates_become_seconds(tmp_path):
+    file = tmp_path / "f"
+    frame(timestamp=pl.from_epoch("timestamp", time_unit="s")).write_parquet(file)
+    assert rows(sc.read_reviews(file)) == ROWS
+
+
+# ------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("raw", [b"", b"\n \n", gzip.compress(b"")])
+def test_an_empty_file_is_refused(tmp_path, raw):
+    with pytest.raises(sc.DataError, match="is empty"):
+        sc.read_reviews(write(tmp_path, raw))
+
+
+def test_a_truncated_gzip_is_refused(tmp_path):
+    whole = gzip.compress(lines(AMAZON) * 500)
+    with pytest.raises(sc.DataError, match="damaged gzip"):
+        sc.read_reviews(write(tmp_path, whole[: len(whole) // 2]))
+
+
+def test_a_truncated_parquet_is_refused(tmp_path):
+    file = tmp_path / "f"
+    frame().write_parquet(file)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(sc.DataError, match="Parquet"):
+        sc.read_reviews(file)
+
+
+@pytest.mark.parametrize(
+    "bad", [b'{"reviewerID": \n', b"[1, 2]\n", b"plain\n", b'{"a":"\xff"}\n', b"{" * 5000 + b"\n"]
+)
+def test_a_malformed_json_line_is_named_or_counted(tmp_path, bad):
+    file = write(tmp_path, lines(AMAZON) + bad + lines(AMAZON | {"asin": "B2"}))
+    with pytest.raises(sc.DataError, match="line 2"):
+        sc.read_reviews(file)
+    reviews = sc.read_reviews(file, skip_bad=True)
+    assert len(reviews) == 2
+    assert reviews.steps[0].dropped == 1
+
+
+def test_a_csv_record_of_the_wrong_length_is_named_or_counted(tmp_path):
+    file = write(tmp_path, b"user_id,item_id,text\na,b,c\na,b,c,d,e\nx,y,z\n")
+    with pytest.raises(sc.DataError, match="line 3"):
+        sc.read_reviews(file)
+    assert sc.read_reviews(file, skip_bad=True).steps[0].dropped == 1
+
+
+def test_a_missing_column_is_named_with_those_there_are(tmp_path):
+    file = write(tmp_path, b"user_id,product,text\na,b,c\n")
+    with pytest.raises(sc.DataError, match=r"lacks a column for item_id.*user_id, product, text.*--columns item_id="):
+        sc.read_reviews(file)
+    with pytest.raises(sc.DataError, match="no column 'sku'"):
+        sc.read_reviews(file, columns={"item_id": "sku"})
+    with pytest.raises(sc.ConfigError, match="Unknown column 'colour'"):
+        sc.read_reviews(file, columns={"colour": "product"})
+
+
+@pytest.mark.parametrize("rating", ["nan", "inf", "-inf", "many"])
+def test_a_rating_that_is_no_finite_number_is_dropped_and_counted(tmp_path, rating):
+    file = write(tmp_path, f"user_id,item_id,text,rating\na,b,c,{rating}\nx,y,z,4\nm,n,o,\n".encode())
+    reviews = sc.read_reviews(file)
+    assert reviews.table["user_id"].to_list() == ["x", "m"]
+    assert reviews.table["rating"].to_list() == [4, None]
+    assert [(step.name, step.dropped) for step in reviews.steps[1:]] == [("rating not a finite number", 1)]
+
+
+def test_nan_in_json_is_dropped_and_counted(tmp_path):
+    file = write(tmp_path, lines(AMAZON, AMAZON | {"asin": "B2", "overall": float("nan")}))
+    assert sc.read_reviews(file).steps[-1].dropped == 1
+
+
+def test_reviews_without_ids_are_dropped_and_counted(tmp_path):
+    reviews = sc.read_reviews(write(tmp_path, lines(AMAZON, AMAZON | {"asin": None}, AMAZON | {"reviewerID": ""})))
+    assert [(step.name, step.dropped) for step in reviews.steps[1:]] == [("without user or item id", 2)]
+
+
+def test_the_first_review_in_time_of_a_pair_stays(tmp_path):
+    first = AMAZON | {"unixReviewTime": 5, "reviewText": "first"}
+    undated = AMAZON | {"unixReviewTime": None, "reviewText": "undated"}
+    reviews = sc.read_reviews(write(tmp_path, lines(undated, AMAZON, first, AMAZON)))
+    assert reviews.table["text"].to_list() == ["first"]
+    assert reviews.steps[-1].dropped == 3
+
+
+def test_empty_texts_stay_and_are_counted(tmp_path):
+    reviews = sc.read_reviews(
+        write(tmp_path, lines(AMAZON, AMAZON | {"asin": "B2", "reviewText": " ", "summary": None}))
+    )
+    assert len(reviews) == 2
+    assert reviews.n_without_text == 1
+
+
+def test_ids_with_unicode_commas_quotes_and_ten_thousand_characters_survive(tmp_path):
+    ids = ['Zoë, "the" 店', "x" * 10_000, "tab\tand\nline", "🎸"]
+    table = pl.DataFrame({"user_id": ids, "item_id": ids[::-1], "text": ["fine"] * 4})
+    file = tmp_path / "f.csv"
+    table.write_csv(file)
+    assert sc.read_reviews(file).table.select("user_id", "item_id").rows() == list(zip(ids, ids[::-1], strict=True))
+
+
+def test_a_folder_a_missing_file_and_other_formats_are_refused(tmp_path):
+    with pytest.raises(sc.DataError, match="is a folder"):
+        sc.read_reviews(tmp_path)
+    with pytest.raises(sc.DataError, match="does not exist"):
+        sc.read_reviews(tmp_path / "nowhere")
+    with pytest.raises(sc.DataError, match="one JSON object a line"):
+        sc.read_reviews(write(tmp_path, b'[{"user_id": 1}]'))
+    with pytest.raises(sc.DataError, match="is binary"):
+        sc.read_reviews(write(tmp_path, b"\x89PNG\x00\x00"))
+    with pytest.raises(sc.DataError, match="none of JSON lines"):
+        sc.read_reviews(write(tmp_path, b"hello\nworld\n"))
+    with pytest.raises(sc.DataError, match="no usable review"):
+        sc.read_reviews(write(tmp_path, b"user_id,item_id,text\n,,\n"))
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"{", b"PAR1", b"\x1f\x8b", lines(AMAZON), b"user_id,item_id,text\n"]),
+)
+def test_whatever_the_bytes_only_a_data_error_leaves(tmp_path, raw, start):
+    for skip_bad in (False, True):
+        try:
+            assert len(sc.read_reviews(write(tmp_path, start + raw), skip_bad=skip_bad))
+        except sc.DataError as error:
+            assert str(error)  # noqa: PT017

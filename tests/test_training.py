@@ -1,0 +1,155 @@
+"""The model and the loop: worlds with a known answer, steps, determinism, bad settings."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import symcere as sc
+from conftest import reviews_of
+from symcere.evaluation.compare import measure_test
+from symcere.evaluation.measures import mean
+from symcere.graph import norm_adj
+from symcere.losses import Known
+from symcere.models.lightgcn import GraphTower
+from symcere.models.projection import TextTower
+from symcere.models.symcere import SymcereModel
+from symcere.text.features import TextFeatures
+from symcere.training.loop import torch_generator
+from symcere.training.tuning import choose_popularity_weight, valid_ndcg
+
+NONE = Known(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+
+
+def small_model(features, **changes):
+    adj = norm_adj(np.arange(8), np.arange(8), 8, 8)
+    graph = GraphTower(adj, 8, 1, include_ego=True, generator=torch_generator(0))
+    text = TextTower(features, 8, changes.pop("hidden", 0), torch_generator(1))
+    return SymcereModel(graph, text, 8, temperature=0.2, text_weight=1.0)
+
+
+def test_eight_pairs_are_learned_by_heart():
+    torch.manual_seed(0)
+    model = small_model(torch.randn(16, 12))
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+    pair = torch.arange(8)
+    for _ in range(200):
+        optimiser.zero_grad()
+        terms = model.terms(pair, pair, (pair + 1) % 8, NONE)
+        sum(terms[name] for name in ("cross", "intra_graph", "intra_text", "bpr")).backward()
+        optimiser.step()
+    assert all(terms[name].item() < 0.1 for name in ("cross", "intra_graph", "intra_text", "bpr"))
+
+
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_every_parameter_gets_a_gradient_and_text_features_do_not_move(hidden):
+    model = small_model(torch.randn(16, 12), hidden=hidden)
+    before = model.text.features.clone()
+    pair = torch.arange(8)
+    sum(model.terms(pair, pair, (pair + 1) % 8, NONE).values()).backward()
+    assert all(parameter.grad.any() for parameter in model.parameters())
+    assert torch.equal(model.text.features, before)
+    assert not model.text.features.requires_grad
+
+
+def test_nodes_without_text_take_no_part_in_text_terms():
+    features = torch.randn(16, 12)
+    features[0] = features[9] = 0  # user 0 and item 1
+    model = small_model(features)
+    pair, rest = torch.arange(8), torch.arange(2, 8)
+    known = Known(torch.tensor([3, 0, 5]), torch.tensor([4, 3, 1]))
+    without = Known(torch.tensor([1]), torch.tensor([2]))
+    all_pairs = model.terms(pair, pair, pair, known)["intra_text"]
+    assert all_pairs.item() == pytest.approx(model.terms(rest, rest, rest, without)["intra_text"].item())
+    assert torch.isfinite(torch.stack(list(small_model(features * 0).terms(pair, pair, pair, NONE).values()))).all()
+
+
+def test_a_checkerboard_is_solved():
+    """User u takes the items of its own colour: the held-out ones are known to be the rest of them."""
+    pairs = [(f"u{u:02d}", f"i{i:02d}") for u in range(30) for i in range(24) if (u + i) % 2 == 0]
+    split = sc.split_random(
+        sc.k_core(reviews_of(pairs, text=[f"colour{int(u[1:]) % 2} x" for u, _ in pairs])), seed=0
+    )
+    text = sc.encode_reviews(split.train, sc.tfidf_encoder(4))
+    settings = sc.SymcereSettings(dim=8, batch_size=64, max_epochs=30)
+    model = sc.fit(split.train, text, valid=split.valid, settings=settings)
+    recall = measure_test(model, split, [sc.recall(12)])["recall@12"]
+    assert mean(recall) > 0.99
+
+
+def test_a_world_told_by_its_texts_is_solved_with_them_and_not_with_shuffled_ones(split, text, quick):
+    shuffled = shuffle(text)
+    ndcg = {
+        name: mean(
+            measure_test(sc.fit(split.train, features, valid=split.valid, settings=quick), split, [sc.ndcg(10)])[
+                "ndcg@10"
+            ]
+        )
+        for name, features in (("text", text), ("shuffled", shuffled))
+    }
+    assert ndcg["text"] > 1.15 * ndcg["shuffled"]
+
+
+def shuffle(text: TextFeatures) -> TextFeatures:
+    draws = np.random.default_rng(0)
+    return dataclasses.replace(text, user=draws.permutation(text.user), item=draws.permutation(text.item))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(split, text, quick, model):
+    again = sc.fit(split.train, text, valid=split.valid, settings=quick, seed=0)
+    other = sc.fit(split.train, text, valid=split.valid, settings=quick, seed=1)
+    assert again.user_emb.tobytes() == model.user_emb.tobytes()
+    assert again.item_emb.tobytes() == model.item_emb.tobytes()
+    assert other.user_emb.tobytes() != model.user_emb.tobytes()
+
+
+def test_final_vectors_have_unit_length(model):
+    np.testing.assert_allclose(np.linalg.norm(model.user_emb, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(model.item_emb, axis=1), 1, rtol=1e-5)
+
+
+def test_what_is_returned_is_the_best_epoch_on_valid(split, text, quick):
+    told = []
+    model = sc.fit(split.train, text, valid=split.valid, settings=quick, on_epoch=told.append)
+    best = max(epoch.valid_ndcg for epoch in told if epoch.valid_ndcg is not None)
+    assert valid_ndcg(model, split.train, split.valid) == pytest.approx(best)
+    assert [epoch.epoch for epoch in told] == list(range(1, len(told) + 1))
+    assert all(0 < epoch.known_share < epoch.known_mass < 1 for epoch in told[3:])
+    assert told[-1].loss < told[0].loss
+
+
+def test_training_stops_after_patience_without_a_better_epoch(split, text):
+    settings = sc.SymcereSettings(dim=4, batch_size=256, max_epochs=500, valid_every=1, patience=2, learning_rate=0.3)
+    told = []
+    sc.fit(split.train, text, valid=split.valid, settings=settings, on_epoch=told.append)
+    ndcg = [epoch.valid_ndcg for epoch in told]
+    assert len(told) < 500
+    assert len(told) - 1 - int(np.argmax(ndcg)) == 2
+
+
+def test_the_dial_is_the_best_of_those_offered(split, model):
+    offered = (0.0, 0.5, 2.0)
+    chosen, ndcg = choose_popularity_weight(model, split.train, split.valid, offered)
+    each = {w: valid_ndcg(model.with_popularity_weight(w), split.train, split.valid) for w in offered}
+    assert ndcg == max(each.values()) == each[chosen.popularity_weight]
+
+
+def test_divergence_is_a_sentence_that_names_the_term(split, text, quick):
+    huge = [np.full_like(side, 3e38) for side in (text.user, text.item)]  # finite, but no longer once projected
+    broken = TextFeatures(*huge, "broken", "x")
+    with pytest.raises(sc.ConfigError, match="diverged in epoch 1: the term 'cross'"):
+        sc.fit(split.train, broken, valid=split.valid, settings=quick)
+
+
+def test_text_of_another_split_is_refused(split, text):
+    fewer = TextFeatures(text.user[1:], text.item, "tfidf", "x")
+    with pytest.raises(sc.ConfigError, match="a row for each of"):
+        sc.fit(split.train, fewer, valid=split.valid)
+
+
+def test_settings_refuse_unknown_keys_and_values_out_of_range():
+    with pytest.raises(sc.ConfigError, match=r"Unknown setting 'tau'. Valid: .*temperature"):
+        sc.SymcereSettings.of(tau=0.1)
+    with pytest.raises(sc.ConfigError, match=r"Setting temperature: .*greater than or equal to 0.01; found 0"):
+        sc.SymcereSettings.of(temperature=0)
