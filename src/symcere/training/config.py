@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from symcere.errors import ConfigError
 from symcere.training.known import Mask
 
-POPULARITY_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, -0.2, -0.4)
+POPULARITY_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.5, -0.2, -0.4)
 """The dials that every system is offered; 0 first, so that a tie leaves the dial alone."""
 
 Weight = Annotated[float, Field(ge=0, le=1_000)]
@@ -44,15 +44,15 @@ class Settings(BaseModel):
 class Schedule(Settings):
     """How the loop steps, when it validates and when it stops."""
 
-    batch_size: Annotated[int, Field(ge=2)] = 2_048
+    batch_size: Annotated[int, Field(ge=2)] = 1_024
     """Interactions of a step; in-batch negatives come from the same batch."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 4e-3
     """Step size of Adam."""
     max_epochs: Annotated[int, Field(ge=1)] = 300
     """Epochs at most."""
     valid_every: Annotated[int, Field(ge=1)] = 3
     """Epochs between validations; small data over-fits within a few epochs."""
-    patience: Annotated[int, Field(ge=1)] = 8
+    patience: Annotated[int, Field(ge=1)] = 6
     """Validations without a better valid NDCG@10 before training stops."""
     popularity_weights: tuple[float, ...] = POPULARITY_WEIGHTS
     """Dials tried at each validation; the best epoch and the best dial are chosen together."""
@@ -67,16 +67,16 @@ class GraphSettings(Schedule):
     """Propagation hops."""
     include_ego: bool = False
     """Whether layer 0 is in the mean over layers."""
-    w_l2: Weight = 1e-4
+    w_l2: Weight = 1e-5
     """Weight of L2 on the layer-0 rows of a batch."""
 
 
 class SymcereSettings(GraphSettings):
-    """SymCERE. Defaults: docs/decisions and docs/log.md say how they were found."""
+    """SymCERE. The defaults are one setting for all data, near the best of a search (docs/log.md)."""
 
-    temperature: Annotated[float, Field(ge=0.01, le=10)] = 0.5
+    temperature: Annotated[float, Field(ge=0.01, le=10)] = 0.35
     """Of every softmax, of BPR and of the score."""
-    text_weight: Weight = 1.0
+    text_weight: Weight = 0.65
     """Weight of the unit text vector beside the unit graph vector in the final vector."""
     hidden: Annotated[int, Field(ge=0)] = 0
     """Width of a hidden layer in the text projection; 0 for a linear projection."""
@@ -84,11 +84,11 @@ class SymcereSettings(GraphSettings):
     """Which in-batch pairs the denominators leave out."""
     w_cross: Weight = 0.5
     """Weight of the cross-modal term."""
-    w_intra_graph: Weight = 1.0
+    w_intra_graph: Weight = 0.8
     """Weight of the intra-modal term of the graph tower."""
-    w_intra_text: Weight = 1.0
+    w_intra_text: Weight = 1.2
     """Weight of the intra-modal term of the text tower."""
-    w_bpr: Weight = 0.1
+    w_bpr: Weight = 0.5
     """Weight of the ranking term."""
 
     @property
