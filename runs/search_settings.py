@@ -46,7 +46,7 @@ def main() -> None:
             "w_l2": trial.suggest_float("w_l2", 1e-6, 1e-1, log=True),
         }
         if system == "light_gcn":
-            settings = [sc.LightGCNSettings.of(**graph)]
+            settings = [sc.LightGCNSettings(**graph)]
             model = sc.fit_light_gcn(split.train, valid=split.valid, settings=settings)
         else:
             ours = {
@@ -57,7 +57,7 @@ def main() -> None:
                     for name in ("w_cross", "w_intra_graph", "w_intra_text", "w_bpr")
                 },
             }
-            model = sc.fit(split.train, text, valid=split.valid, settings=sc.SymcereSettings.of(**graph, **ours))
+            model = sc.fit(split.train, text, valid=split.valid, settings=sc.SymcereSettings(**graph, **ours))
         return valid_ndcg(model, split.train, split.valid)
 
     STORAGE.parent.mkdir(exist_ok=True)

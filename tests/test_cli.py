@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 
 import symcere as sc
+from symcere import cli, pipeline
 from symcere.cli import main
 from symcere.evaluation.report import COLUMNS
 
@@ -105,6 +107,73 @@ def test_another_setting_remakes_only_what_depends_on_it(finished, symcere):
     assert set(again["seconds"]) - set(again["up_to_date"]) == {"symcere-seed0", "symcere-seed1"}
 
 
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["--k-core", "4"], set()),
+        (["--skip-bad"], set()),
+        (["--columns", "title=reviewText"], set()),
+        (["--split", "leave-last-out"], {"ingest"}),
+        (["--seed", "1"], {"ingest", "split-seed1", "encode-seed1", "popularity-seed1", "symcere-seed1"}),
+    ],
+)
+def test_every_option_that_matters_is_in_the_key_of_its_stage(finished, symcere, tmp_path, words, kept):
+    """On a copy of the finished run, with one option changed, only what does not depend on it is up to date."""
+    folder, _, before = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    common = ["run", before[1], "--out", copy, "--cache", folder.parent / "cache", "--json", *FAST]
+    code, out, err = symcere(*common, "--systems", "popularity", *words)
+    assert code == 0, err
+    assert set(json.loads(out)["up_to_date"]) == kept
+
+
+def test_the_encoder_is_in_the_key_of_its_stage(split, tmp_path):
+    workspace = pipeline.Workspace(tmp_path, cli._Watch(quiet=True))
+    texts = [pipeline.encode(workspace, split, "k", [sc.tfidf_encoder(n)], tmp_path / "c", 0)[0] for n in (8, 4)]
+    assert [text.user.shape[1] for text in texts] == [8, 4]
+
+
+def test_a_baseline_that_cannot_be_fitted_is_left_out_by_name(file, symcere, tmp_path, monkeypatch):
+    monkeypatch.setattr("symcere.baselines.item_model.MAX_ITEMS", 10)
+    words = ["run", file, "-o", tmp_path / "o", "--systems", "ease,popularity", *FAST]
+    result = json.loads(symcere(*words, "--json")[1])
+    assert set(result["systems"]) == {"popularity", "symcere"}
+    assert "at most 10 items" in result["skipped"]["ease"]
+    assert "Left out: ease" in symcere(*words)[1]
+    assert "at most 10 items" in (tmp_path / "o" / "report.html").read_text()
+
+
+def test_leftovers_of_killed_runs_are_removed_once_they_are_old(tmp_path):
+    old, young = (tmp_path / "stages" / name for name in (".old", ".young"))
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    pipeline.remove_unfinished(tmp_path)
+    assert [path.name for path in (tmp_path / "stages").iterdir()] == [".young"]
+
+
+def test_a_disk_that_fills_up_is_a_sentence(file, tmp_path):
+    """The operating system refuses files above 100 KB, as it refuses any on a full disk."""
+    limited = f"ulimit -f 100; exec {sys.executable} -m symcere run {file} -o {tmp_path / 'o'} --systems none"
+    done = subprocess.run(
+        ["bash", "-c", f"trap '' XFSZ; {limited}"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Cannot write" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_knows_the_right_answer(symcere, tmp_path):
+    code, out, _ = symcere("demo", "--out", tmp_path / "demo", "--json")
+    result = json.loads(out)
+    ndcg = {name: values["ndcg@10"] for name, values in result["systems"].items()}
+    assert code == 0
+    assert 1.2 * ndcg[result["best_baseline"]] < ndcg["symcere"] < result["ceiling"]["ndcg@10"]
+    assert result["p_value"] < 0.001
+
+
 def test_a_damaged_stage_is_made_again(finished, symcere):
     folder, result, words = finished
     (damaged,) = folder.glob("stages/ease-seed1-*/per_user.parquet")
@@ -185,6 +254,9 @@ def test_a_csv_with_a_column_map_runs_and_hostile_ids_stay_data(symcere, tmp_pat
         (["run", "{file}", "--set", "tau=1"], "Unknown setting 'tau'"),
         (["run", "{file}", "--set", "dim=many"], "Setting dim"),
         (["run", "{file}", "--out", "{file}"], "Cannot write"),
+        (["run", "{file}", "--set", "popularity_weights=[]"], "Setting popularity_weights"),
+        (["run", "/dev/null"], "is no regular file"),
+        (["run", "x" * 300], "cannot be read"),
         (["recommend", "nowhere", "user"], "is no saved recommender"),
         (["run", "{file}", "--split", "sideways"], "sideways"),
     ],

@@ -44,6 +44,11 @@ def test_an_empty_core_names_the_largest_k_that_leaves_something():
         sc.k_core(square, 20)
 
 
+def test_an_absurd_k_is_refused_at_once():
+    with pytest.raises(sc.DataError, match="at k=1, 1 remain"):
+        sc.k_core(reviews_of([("a", "1")]), 10**9)
+
+
 def test_k_below_one_is_refused():
     with pytest.raises(sc.ConfigError, match="at least 1"):
         sc.k_core(reviews_of([("a", "1")]), 0)

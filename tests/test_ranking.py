@@ -38,6 +38,10 @@ def test_rank_leaves_out_excluded_items_and_marks_missing_ones():
     np.testing.assert_array_equal(ranking, [[2, 1, -1], [0, -1, -1]])
 
 
+def test_a_ranking_longer_than_the_catalogue_is_filled_up_with_none():
+    np.testing.assert_array_equal(rank(Fixed([[1, 2]]), np.array([0]), 4, csr_array((1, 2))), [[1, 0, -1, -1]])
+
+
 def test_rank_of_a_batch_equals_rank_one_by_one_and_does_not_touch_the_scores():
     matrix = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
     scorer, exclude = Fixed(matrix), csr_array((50, 30), dtype=np.float32)

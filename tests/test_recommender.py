@@ -1,5 +1,6 @@
 """What is saved equals what is loaded; what is damaged is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -17,6 +18,22 @@ def test_saved_and_loaded_recommenders_are_equal(model, tmp_path):
     assert (loaded.temperature, loaded.popularity_weight) == (model.temperature, model.popularity_weight)
     assert (loaded.seen != model.seen).nnz == 0
     assert loaded.recommend(model.users.id(3), 7) == model.recommend(model.users.id(3), 7)
+
+
+def test_a_folder_of_others_is_never_replaced(model, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(sc.OutputError, match="was not written by symcere"):
+        model.save(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+def test_a_changed_recommender_replaces_the_older_one(model, tmp_path):
+    model.save(tmp_path / "m")
+    model.with_popularity_weight(9.0).save(tmp_path / "m")
+    assert sc.Recommender.load(tmp_path / "m").popularity_weight == 9
+    with pytest.raises(sc.ConfigError, match="finite"):
+        model.with_popularity_weight(float("nan"))
 
 
 def test_saving_twice_replaces_and_leaves_nothing_else(model, tmp_path):
@@ -65,8 +82,6 @@ def test_the_dial_moves_recommendations_towards_the_popular(model, split):
 
 
 def test_bad_embeddings_are_refused(model):
-    import dataclasses
-
     with pytest.raises(sc.DataError, match="must be finite"):
         dataclasses.replace(model, user_emb=model.user_emb * np.float32("nan"))
     with pytest.raises(sc.DataError, match="float32 with"):

@@ -91,6 +91,7 @@ def test_a_source_can_be_named(tmp_path):
         ("1393545600", 1393545600), ("1393545600.9", 1393545600), ("1393545600000", 1393545600),
         ("1393545600000000", 1393545600), ("2014-02-28", 1393545600), ("2014-02-28 00:00:01", 1393545601),
         ("2014-02-28T00:00:01Z", 1393545601), ("2014-02-28T00:00:01.5", 1393545601), ("soon", None), ("nan", None),
+        ("2014-02-28 00:01", 1393545660), ("2014-02-28T09:00:00+09:00", 1393545600), ("1e25", None),
     ],
 )  # fmt: skip
 def test_timestamps_become_seconds(tmp_path, stamp, seconds):
@@ -129,7 +130,7 @@ def test_a_truncated_parquet_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad", [b'{"reviewerID": \n', b"[1, 2]\n", b"plain\n", b'{"a":"\xff"}\n', b"{" * 5000 + b"\n"]
+    "bad", [b'{"reviewerID": \n', b"[1, 2]\n", b"plain\n", b"{},,\n", b'{"a":"\xff"}\n', b"{" * 5000 + b"\n"]
 )
 def test_a_malformed_json_line_is_named_or_counted(tmp_path, bad):
     file = write(tmp_path, lines(AMAZON) + bad + lines(AMAZON | {"asin": "B2"}))
@@ -145,6 +146,59 @@ def test_a_csv_record_of_the_wrong_length_is_named_or_counted(tmp_path):
     with pytest.raises(sc.DataError, match="line 3"):
         sc.read_reviews(file)
     assert sc.read_reviews(file, skip_bad=True).steps[0].dropped == 1
+
+
+@pytest.mark.parametrize("bad", [b"x,y\n", b'a,"b"c,d\n', b'a,b,"never closed\n'])
+def test_short_records_and_stray_quotes_of_a_csv_are_named_or_counted(tmp_path, bad):
+    file = write(tmp_path, b"user_id,item_id,text\na,b,c\n" + bad)
+    with pytest.raises(sc.DataError, match="line 3"):
+        sc.read_reviews(file)
+    reviews = sc.read_reviews(file, skip_bad=True)
+    assert (len(reviews), reviews.steps[0].dropped) == (1, 1)
+
+
+def test_a_lone_quotation_mark_in_a_tsv_is_a_character(tmp_path):
+    reviews = sc.read_reviews(
+        write(tmp_path, b'user_id\titem_id\ttext\na\tb\t"Great\nc\td\t12" long\ne\tf\t"q ""x"""\n')
+    )
+    assert reviews.table["text"].to_list() == ['"Great', '12" long', 'q "x"']
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_blank_lines_and_every_line_ending_are_understood(tmp_path, newline):
+    lines_ = [b"", b"", b"user_id,item_id,text", b"a,b,c", b"", b"x,y,z", b""]
+    reviews = sc.read_reviews(write(tmp_path, newline.join(lines_)))
+    assert reviews.table["user_id"].to_list() == ["a", "x"]
+    assert [step.dropped for step in reviews.steps] == [0]
+
+
+def test_a_csv_that_is_not_utf8_is_refused_before_two_users_become_one(tmp_path):
+    file = write(tmp_path, "user_id,item_id,text\ncafé,i,x\ncafè,i,y\n".encode("latin-1"))
+    with pytest.raises(sc.DataError, match=r"line 2: not UTF-8.*iconv"):
+        sc.read_reviews(file)
+    with pytest.raises(sc.DataError, match="is UTF-16"):
+        sc.read_reviews(write(tmp_path, "user_id,item_id,text\na,b,c\n".encode("utf-16")))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+    for raw in (b"user_id,item_id,text\na,b,c\n", lines(AMAZON)):
+        assert len(sc.read_reviews(write(tmp_path, b"\xef\xbb\xbf" + raw))) == 1
+
+
+def test_ids_stored_as_numbers_are_whole_and_nan_is_none(tmp_path):
+    file = tmp_path / "f"
+    pl.DataFrame({"user_id": [7.0, 1e15, float("nan")], "item_id": [1, 2, 3], "text": ["x"] * 3}).write_parquet(file)
+    reviews = sc.read_reviews(file)
+    assert reviews.table.select("user_id", "item_id").rows() == [("7", "1"), ("1000000000000000", "2")]
+    assert reviews.steps[-1].dropped == 1
+    pl.DataFrame({"user_id": [{"a": 1}], "item_id": [1], "text": ["x"]}).write_parquet(file)
+    with pytest.raises(sc.DataError, match="must be text or a number"):
+        sc.read_reviews(file)
+
+
+def test_json_spread_over_several_lines_is_refused_with_the_first_bad_line(tmp_path):
+    with pytest.raises(sc.DataError, match=r"line 1: cannot be parsed .*one JSON object a line"):
+        sc.read_reviews(write(tmp_path, json.dumps(AMAZON, indent=2).encode()))
 
 
 def test_a_missing_column_is_named_with_those_there_are(tmp_path):

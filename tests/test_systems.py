@@ -6,6 +6,8 @@ import pytest
 import symcere as sc
 from symcere.baselines.ease import ease_weights
 from symcere.baselines.item_knn import item_cosine
+from symcere.baselines.item_model import co_occurrence
+from symcere.training.config import POPULARITY_WEIGHTS
 from symcere.training.tuning import valid_ndcg
 
 
@@ -79,7 +81,7 @@ def test_every_system_beats_chance_and_symcere_beats_them_all_in_its_world(syste
 def test_ease_solves_its_normal_equations(split):
     """The optimum of |R - R B|^2 + l2 |B|^2 with zero diagonal: the gradient vanishes off the diagonal."""
     r, l2 = split.train.matrix.toarray().astype(float), 7.0
-    b = ease_weights(split.train, l2).astype(float)
+    b = ease_weights(co_occurrence(split.train), l2).astype(float)
     gradient = r.T @ (r @ b - r) + l2 * b
     off = ~np.eye(len(b), dtype=bool)
     np.testing.assert_allclose(gradient[off], 0, atol=1e-3)
@@ -88,7 +90,7 @@ def test_ease_solves_its_normal_equations(split):
 
 def test_item_cosine_equals_its_loop(split):
     r = split.train.matrix.toarray()
-    found = item_cosine(split.train, neighbours=5, shrink=2.0)
+    found = item_cosine(co_occurrence(split.train), neighbours=5, shrink=2.0)
     for j in range(10):
         full = np.zeros(r.shape[1])
         for i in range(r.shape[1]):
@@ -101,9 +103,21 @@ def test_item_cosine_equals_its_loop(split):
 def test_baselines_take_the_best_of_their_settings_on_valid(split):
     both = sc.fit_ease(split.train, valid=split.valid, l2=(1.0, 100.0))
     each = [sc.fit_ease(split.train, valid=split.valid, l2=(l2,)) for l2 in (1.0, 100.0)]
-    assert valid_ndcg(both, split.train, split.valid) >= min(
-        valid_ndcg(system, split.train, split.valid) for system in each
-    )
+    on_valid = [valid_ndcg(system, split.train, split.valid) for system in each]
+    assert on_valid[0] != on_valid[1]
+    assert valid_ndcg(both, split.train, split.valid) == max(on_valid)
+
+
+def test_baselines_are_offered_every_dial(split):
+    system = sc.fit_ease(split.train, valid=split.valid, l2=(30.0,))
+    each = [valid_ndcg(system.with_popularity_weight(w), split.train, split.valid) for w in POPULARITY_WEIGHTS]
+    assert valid_ndcg(system, split.train, split.valid) == max(each)
+
+
+def test_the_unit_of_a_baseline_is_the_spread_of_its_affinities(systems, split):
+    for name in ("item_knn", "ease", "light_gcn"):
+        affinity = systems[name].affinity(np.arange(len(split.train.users)))
+        assert systems[name].temperature == pytest.approx(float(affinity.std()), rel=1e-5)
 
 
 def test_a_catalogue_too_large_for_dense_weights_is_refused(split, monkeypatch):

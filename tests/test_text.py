@@ -1,5 +1,7 @@
 """Text: cleaning, encoders fitted on train alone, the cache, profiles."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -98,8 +100,6 @@ def test_whitening_centres_and_equalises_and_commutes_with_the_mean():
 
 
 def test_features_leave_out_reviews_without_text(split):
-    import dataclasses
-
     blank = split.train.user == 0
     text = split.train.text.set(pl.Series(blank), " ")
     features = sc.encode_reviews(dataclasses.replace(split.train, text=text), sc.tfidf_encoder(16))
@@ -108,8 +108,6 @@ def test_features_leave_out_reviews_without_text(split):
 
 
 def test_features_without_any_text_are_refused(split):
-    import dataclasses
-
     train = dataclasses.replace(split.train, text=pl.Series([""] * len(split.train)))
     with pytest.raises(sc.DataError, match="has text"):
         sc.encode_reviews(train, sc.tfidf_encoder())
@@ -121,6 +119,26 @@ def test_a_second_encoding_takes_everything_from_the_cache(split, tmp_path):
     assert first.n_encoded > 0
     assert second.n_encoded == 0
     np.testing.assert_array_equal(first.user, second.user)
+
+
+class Stub:
+    """An encoder to be whitened."""
+
+    name = "stub"
+    whiten_dim = 2
+
+    def fit(self, texts):
+        return Counting()
+
+
+def test_texts_are_cleaned_and_vectors_whitened_before_they_are_pooled(split):
+    dirty = pl.Series([f"{text}<br />&amp;{'x' * (row % 7)}" for row, text in enumerate(split.train.text)])
+    train = dataclasses.replace(split.train, text=dirty)
+    features = sc.encode_reviews(train, Stub())
+    vectors = Counting().encode(clean_text(dirty).to_list())
+    user, item = profiles(whiten(vectors, 2), train.user, train.item, len(train.users), len(train.items))
+    np.testing.assert_allclose(features.user, user, atol=1e-6)
+    np.testing.assert_allclose(features.item, item, atol=1e-6)
 
 
 def test_several_encoders_stand_side_by_side(split):

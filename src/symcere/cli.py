@@ -1,6 +1,7 @@
 """The command line: words become functions here and nowhere else."""
 
 import contextlib
+import io
 import json
 import shlex
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -215,12 +217,17 @@ def similar(
 
 def main() -> None:
     """Run the command line: an error of ours is one sentence on standard error and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our characters is no reason to fail
     try:
         app()
     except SymcereError as error:
         _fail(str(error), code=2)
-    except MemoryError:
-        _fail("Not enough memory. Raise --k-core, or take a machine with more.", code=2)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        _fail("Not enough memory. Raise --k-core, lower dim, or take a machine with more.", code=2)
 
 
 def _fail(message: str, *, code: int) -> NoReturn:
@@ -359,10 +366,10 @@ def _systems(words: str, settings: Mapping[str, Any]) -> list["System"]:
     from symcere.baselines.light_gcn import SETTINGS, fit_light_gcn
     from symcere.baselines.popularity import fit_popularity
     from symcere.pipeline import OURS, System
-    from symcere.training.config import SymcereSettings
+    from symcere.training.config import POPULARITY_WEIGHTS, SymcereSettings
     from symcere.training.loop import fit
 
-    ours = SymcereSettings.of(**settings)
+    ours = SymcereSettings(**settings)
     known = [
         System(
             "popularity",
@@ -372,9 +379,13 @@ def _systems(words: str, settings: Mapping[str, Any]) -> list["System"]:
         System(
             "item_knn",
             lambda train, valid, text, seed, on_epoch: fit_item_knn(train, valid=valid),
-            {"neighbours": NEIGHBOURS, "shrink": SHRINK},
+            {"neighbours": NEIGHBOURS, "shrink": SHRINK, "popularity_weights": POPULARITY_WEIGHTS},
         ),
-        System("ease", lambda train, valid, text, seed, on_epoch: fit_ease(train, valid=valid), {"l2": L2}),
+        System(
+            "ease",
+            lambda train, valid, text, seed, on_epoch: fit_ease(train, valid=valid),
+            {"l2": L2, "popularity_weights": POPULARITY_WEIGHTS},
+        ),
         System(
             "light_gcn",
             lambda train, valid, text, seed, on_epoch: fit_light_gcn(
@@ -444,7 +455,12 @@ def _show(result: "Result", *, as_json: bool) -> None:
 
     console = Console(highlight=False)
     page = result.page
-    table = Table("system", title=f"{escape(page.title)}, {page.split} split, test, {len(page.seeds)} seed(s)")
+    table = Table(
+        "system",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        title=f"{escape(page.title)}, {page.split} split, test, {len(page.seeds)} seed(s)",
+    )
     for label in (*COLUMNS, "seconds"):
         table.add_column(label, justify="right")
     for row in page.rows:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NormAdj:
     """A = D^-1/2 [[0, R], [R^T, 0]] D^-1/2 in compressed rows: users first, then items.
 
@@ -29,10 +29,6 @@ class NormAdj:
     def n_nodes(self) -> int:
         """Number of users and items together."""
         return len(self.offsets) - 1
-
-    def to(self, device: torch.device) -> "NormAdj":
-        """Return the same adjacency on `device`."""
-        return NormAdj(self.indices.to(device), self.offsets.to(device), self.values.to(device))
 
 
 def norm_adj(

@@ -1,7 +1,7 @@
 """Two words kept apart: an id is what the raw file says, an index is a row number 0..n-1."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,7 +71,3 @@ class IdMap:
             near = difflib.get_close_matches(id_[:100], self.ids[:100_000], n=3)
             hint = f"Closest: {', '.join(near)}." if near else f"Known ids look like {self.ids[0]!r}."
             raise UnknownIdError(f"Unknown {self.kind} id {id_[:100]!r} among {len(self):,}. {hint}") from None
-
-    def indices(self, ids: Iterable[str]) -> list[int]:
-        """Return the indices of many ids; raises UnknownIdError at the first unknown one."""
-        return [self.index(id_) for id_ in ids]

@@ -6,6 +6,7 @@ stage (a digest of its inputs, settings and the package version) and the SHA-256
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -37,6 +38,13 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 of the package's own source: what other code made is made again."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return digest([[str(path.name), digest_file(path)] for path in sources])
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, read in blocks."""
     with path.open("rb") as file:
@@ -54,7 +62,7 @@ def writing(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         raise OutputError(
             f"Cannot write {path}: {reason}. Free space, fix its permissions, or choose another folder "
-            "with --out; finished stages are kept."
+            "(--out, --cache); finished stages are kept."
         ) from error
 
 
@@ -89,17 +97,21 @@ def new_folder(path: Path, key: str, fields: Mapping[str, Any]) -> Iterator[Path
     """Yield an empty temporary folder that becomes `path`, with a manifest, when the block ends well.
 
     Args:
-        path: The final folder; one that stands there is replaced.
-        key: The digest that names inputs and settings of what is written.
+        path: The final folder. One of ours that stands there is replaced, unless it has the same key: then
+            somebody else was quicker, and theirs stays.
+        key: The digest that names what is written, by its inputs and settings or by its content.
         fields: More entries for the manifest (JSON values); read when the block ends.
 
     Yields:
         The temporary folder to write into.
 
     Raises:
-        OutputError: If the operating system refuses; the temporary folder is removed on any error.
+        OutputError: If the operating system refuses, or `path` holds files that are not ours; the temporary
+            folder is removed on any error.
     """
     with writing(path):
+        if path.exists() and not _is_ours(path):
+            raise OutputError(f"{path} stands in the way: it was not written by symcere. Move it, or choose another.")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))
         temporary.chmod(0o755)
@@ -113,11 +125,28 @@ def new_folder(path: Path, key: str, fields: Mapping[str, Any]) -> Iterator[Path
             }
             manifest = {"key": key, "symcere": VERSION, **fields, "files": files}
             write_file(temporary / NAME, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.rename(path)
+            _swap(temporary, path, key)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder may be replaced: it is empty, or has a manifest with a key."""
+    if not path.is_dir():
+        return False
+    return not any(path.iterdir()) or _load(path) is not None
+
+
+def _swap(temporary: Path, path: Path, key: str) -> None:
+    """Give a finished folder its final name; an older one of another key is moved aside first, then removed."""
+    aside = temporary.with_name(f"{temporary.name}.old")
+    if path.exists():
+        standing = read_manifest(path)
+        if standing is not None and standing["key"] == key:
+            return
+        path.rename(aside)
+    temporary.rename(path)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -129,9 +158,19 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     Returns:
         The manifest, or None where the folder is missing, incomplete or damaged (so it must be made again).
     """
+    manifest = _load(folder)
     try:
-        manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        whole = all(digest_file(folder / name) == sha for name, sha in manifest["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        whole = manifest and all(digest_file(folder / name) == sha for name, sha in manifest["files"].items())
+    except OSError:
         return None
     return manifest if whole else None
+
+
+def _load(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a folder without looking at its files; None where there is none of ours."""
+    try:
+        manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) and "key" in manifest
+    return manifest if ours else None

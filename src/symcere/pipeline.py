@@ -1,9 +1,10 @@
 """`symcere run` as data flowing through stages: each is made once, into its own folder, and found again.
 
-A stage's key is the digest of its inputs' keys, its settings and the package version. A folder that stands
+A stage's key is the digest of its inputs' keys, its settings and the package's own code. A folder that stands
 under the same key is up to date; anything else is made in a temporary folder and renamed when whole.
 """
 
+import io
 import json
 import shutil
 import time
@@ -15,19 +16,19 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 from numpy import ndarray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut, Split
 from symcere.data.kcore import k_core
-from symcere.data.reviews import Reviews, Step, read_reviews
+from symcere.data.reviews import Reviews, Step, digest_input, read_reviews
 from symcere.data.sources import Source
 from symcere.errors import ConfigError
 from symcere.evaluation.compare import Values, measure_test, report_of
 from symcere.evaluation.measures import standard_measures
 from symcere.evaluation.report import Example, Page, to_html, to_markdown
 from symcere.ids import IdMap
-from symcere.manifest import VERSION, digest, digest_file, new_folder, read_manifest, write_file
+from symcere.manifest import VERSION, code_digest, digest, digest_file, new_folder, read_manifest, write_file
 from symcere.recommender import Recommender, Scored
 from symcere.text.encoders import Encoder
 from symcere.text.features import TextFeatures, encode_reviews
@@ -82,12 +83,14 @@ class Workspace:
         watch: Who is told.
         seconds: Stage -> seconds it took when it was made, which may have been an earlier run.
         up_to_date: Stages that were found.
+        folders: Stage -> name of its folder.
     """
 
     folder: Path
     watch: Watch
     seconds: dict[str, float] = field(default_factory=dict)
     up_to_date: list[str] = field(default_factory=list)
+    folders: dict[str, str] = field(default_factory=dict)
 
     def stage(self, name: str, parts: Sequence[Any], make: Callable[[Path], Mapping[str, Any]]) -> Path:
         """Return the folder of a stage, making it unless it stands there under the same key.
@@ -104,7 +107,7 @@ class Workspace:
         Raises:
             OutputError: If it cannot be written.
         """
-        key = digest(VERSION, name, parts)
+        key = digest(code_digest(), name, parts)
         folder = self.folder / "stages" / f"{name}-{key[:8]}"
         self.watch.begin(name)
         manifest = read_manifest(folder)
@@ -118,6 +121,7 @@ class Workspace:
             manifest = fields
         assert manifest is not None
         self.seconds[name] = manifest["seconds"]
+        self.folders[name] = folder.name
         if found:
             self.up_to_date.append(name)
         self.watch.end(name, manifest["note"], manifest["seconds"], up_to_date=found)
@@ -180,7 +184,7 @@ def run(
     Raises:
         ConfigError: If SymCERE cannot be fitted; a baseline that cannot is left out and named.
     """
-    reviews, ingested = ingest(workspace, file, source=source, columns=columns, skip_bad=skip_bad, k=k)
+    reviews, ingested, sha256 = ingest(workspace, file, source=source, columns=columns, skip_bad=skip_bad, k=k)
     runs: list[tuple[Split, dict[str, Values]]] = []
     details: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
     skipped: dict[str, str] = {}
@@ -217,6 +221,7 @@ def run(
         seeds=tuple(seeds),
         steps=reviews.steps,
         n_without_text=reviews.n_without_text,
+        n_without_time=reviews.n_without_time,
         n_users=len(model.users),
         n_items=len(model.items),
         report=report,
@@ -230,7 +235,7 @@ def run(
         encoder="+".join(encoder.name for encoder in encoders),
     )
     summary = _summary(page, workspace)
-    _write(workspace, page, summary, model, digest_file(file))
+    _write(workspace, page, summary, model, {"k_core": k, "columns": dict(columns), "sha256": sha256})
     return Result(workspace.folder, page, summary, runs[0][0])
 
 
@@ -242,15 +247,14 @@ def ingest(
     columns: Mapping[str, str],
     skip_bad: bool,
     k: int,
-) -> tuple[Reviews, str]:
-    """Read a raw file and take its k-core; returns the reviews and the key of the stage."""
-    if not file.is_file():
-        read_reviews(file)  # says what is wrong
-    parts = [digest_file(file), source.name if source else None, dict(columns), skip_bad, k]
+) -> tuple[Reviews, str, str]:
+    """Read a raw file and take its k-core; returns the reviews, the key of the stage and the SHA-256 of the file."""
+    sha256 = digest_input(file)
+    parts = [sha256, source.name if source else None, dict(columns), skip_bad, k]
 
     def make(folder: Path) -> Mapping[str, Any]:
         reviews = k_core(read_reviews(file, source=source, columns=columns, skip_bad=skip_bad), k)
-        reviews.table.write_parquet(folder / "reviews.parquet")
+        (folder / "reviews.parquet").write_bytes(_parquet(reviews.table))
         last = reviews.steps[-1]
         note = f"{last.n_reviews:,} reviews, {last.n_users:,} users, {last.n_items:,} items ({reviews.source})"
         return {"note": note, "source": reviews.source, "steps": reviews.summary()}
@@ -259,7 +263,8 @@ def ingest(
     manifest = read_manifest(folder)
     assert manifest is not None
     steps = tuple(Step(**step) for step in manifest["steps"])
-    return Reviews(pl.read_parquet(folder / "reviews.parquet"), manifest["source"], steps), manifest["key"]
+    reviews = Reviews(pl.read_parquet(folder / "reviews.parquet"), manifest["source"], steps)
+    return reviews, manifest["key"], sha256
 
 
 def divide(
@@ -275,9 +280,10 @@ def divide(
     def make(folder: Path) -> Mapping[str, Any]:
         split = splitter(reviews, seed)
         train = {"user": split.train.user, "item": split.train.item, "text": split.train.text}
-        pl.DataFrame(train).write_parquet(folder / "train.parquet")
+        (folder / "train.parquet").write_bytes(_parquet(pl.DataFrame(train)))
         for part, held_out in (("valid", split.valid), ("test", split.test)):
-            pl.DataFrame({"user": held_out.user, "item": held_out.item}).write_parquet(folder / f"{part}.parquet")
+            pairs = pl.DataFrame({"user": held_out.user, "item": held_out.item})
+            (folder / f"{part}.parquet").write_bytes(_parquet(pairs))
         ids = {"users": split.train.users.ids, "items": split.train.items.ids}
         (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
         note = f"{len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test ({name})"
@@ -287,13 +293,13 @@ def divide(
     ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
     users, items = IdMap(tuple(ids["users"]), "user"), IdMap(tuple(ids["items"]), "item")
 
-    def pairs(part: str) -> tuple[pl.DataFrame, ndarray, ndarray]:
+    def load(part: str) -> tuple[pl.DataFrame, ndarray, ndarray]:
         table = pl.read_parquet(folder / f"{part}.parquet")
         return table, table["user"].to_numpy(), table["item"].to_numpy()
 
-    table, user, item = pairs("train")
+    table, user, item = load("train")
     train = Dataset(users, items, user, item, table["text"])
-    valid, test = (HeldOut(users, items, *pairs(part)[1:]) for part in ("valid", "test"))
+    valid, test = (HeldOut(users, items, *load(part)[1:]) for part in ("valid", "test"))
     manifest = read_manifest(folder)
     assert manifest is not None
     return Split(train, valid, test, name), manifest["key"]
@@ -309,7 +315,7 @@ def encode(
             workspace.watch.progress(done, total, "reviews")
 
         text = encode_reviews(split.train, *encoders, cache=cache, on_progress=on_progress)
-        save_file({"user": text.user, "item": text.item}, folder / "features.safetensors")
+        (folder / "features.safetensors").write_bytes(save({"user": text.user, "item": text.item}))
         note = f"{text.n_encoded:,} texts encoded by {text.encoder}, {text.user.shape[1]} dimensions"
         return {
             "note": note,
@@ -354,7 +360,7 @@ def fit_system(
             (folder / "history.jsonl").write_text(lines, encoding="utf-8")
         per_user = {label: value for label, value in values.items() if isinstance(value, ndarray)}
         user = np.unique(split.test.user)
-        pl.DataFrame({"user": user, **per_user}).write_parquet(folder / "per_user.parquet")
+        (folder / "per_user.parquet").write_bytes(_parquet(pl.DataFrame({"user": user, **per_user})))
         return {
             "note": f"{len(history)} epochs" if history else "fitted",
             "system": system.name,
@@ -369,6 +375,13 @@ def fit_system(
 
     parts = [list(keys), dict(system.settings), seed]
     return workspace.stage(f"{system.name}-seed{seed}", parts, make)
+
+
+def _parquet(table: pl.DataFrame) -> bytes:
+    """The bytes of a Parquet file. Python writes them: polars reports a full disk as it does a bug of ours."""
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()
 
 
 def _load_result(folder: Path) -> tuple[Values, dict[str, Any]]:
@@ -403,6 +416,8 @@ def _summary(page: Page, workspace: Workspace) -> dict[str, Any]:
             "n_items": page.n_items,
             "n_reviews": page.steps[-1].n_reviews,
             "steps": [asdict(step) for step in page.steps],
+            "n_without_text": page.n_without_text,
+            "n_without_time": page.n_without_time,
         },
         "split": page.split,
         "seeds": list(page.seeds),
@@ -429,7 +444,7 @@ def _summary(page: Page, workspace: Workspace) -> dict[str, Any]:
 
 
 def _write(
-    workspace: Workspace, page: Page, summary: Mapping[str, Any], model: Recommender, input_sha256: str
+    workspace: Workspace, page: Page, summary: Mapping[str, Any], model: Recommender, source: Mapping[str, Any]
 ) -> None:
     """Write the run's own artefacts beside its stages; the manifest last, so that it vouches for the others."""
     folder = workspace.folder
@@ -443,9 +458,12 @@ def _write(
     manifest = {
         "symcere": VERSION,
         "command": page.command,
-        "input": {"file": page.title, "sha256": input_sha256},
+        "input": {"file": page.title, **source},
         "steps": summary["dataset"]["steps"],
+        "split": page.split,
         "seeds": summary["seeds"],
+        "encoder": page.encoder,
+        "stages": workspace.folders,
         "settings": page.settings,
         "files": {name: digest_file(folder / name) for name in written},
     }

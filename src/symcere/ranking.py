@@ -50,20 +50,20 @@ def rank(scorer: Scorer, user: Int[ndarray, " users"], k: int, exclude: csr_arra
     Args:
         scorer: The system.
         user: User indices.
-        k: Length of a ranking; cut to the number of items.
+        k: Length of a ranking.
         exclude: Binary matrix (n_users x n_items) of items not to recommend, usually those already seen.
 
     Returns:
         Item indices, best first; -1 where a user has fewer than k items left.
     """
     n_items = exclude.shape[1]
-    ranking = np.empty((len(user), min(k, n_items)), dtype=np.int64)
+    ranking = np.full((len(user), k), -1, dtype=np.int64)
     for start, block in _blocks(user, n_items):
         scores = np.array(scorer.score(block), dtype=np.float32)
         _hide(scores, exclude, block)
-        best = top_k(scores, ranking.shape[1])
+        best = top_k(scores, min(k, n_items))
         best[np.isneginf(np.take_along_axis(scores, best, axis=1))] = -1
-        ranking[start : start + len(block)] = best
+        ranking[start : start + len(block), : best.shape[1]] = best
     return ranking
 
 

@@ -1,6 +1,7 @@
 """What `fit` returns and what is served: vectors, ids and a score. NumPy and SciPy only, no torch."""
 
 import dataclasses
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from scipy.sparse import csr_array
 
 from symcere.errors import BundleError, ConfigError, DataError
@@ -61,7 +62,9 @@ class Scored(ABC):
         return np.asarray(affinity + np.float32(self.popularity_weight) * self.log_popularity)
 
     def with_popularity_weight(self, popularity_weight: float) -> Self:
-        """Return the same system with the dial set to `popularity_weight`."""
+        """Return the same system with the dial set to `popularity_weight`, a finite number."""
+        if not np.isfinite(popularity_weight):
+            raise ConfigError(f"The popularity weight must be a finite number; found {popularity_weight}.")
         return dataclasses.replace(self, popularity_weight=popularity_weight)
 
     def recommend(self, user_id: str, k: int = 10) -> list[tuple[str, float]]:
@@ -141,10 +144,10 @@ class Recommender(Scored):
         """Write the recommender as safetensors and JSON, whole or not at all.
 
         Args:
-            folder: Where; a folder that stands there is replaced.
+            folder: Where; a recommender that stands there is replaced.
 
         Raises:
-            OutputError: If it cannot be written.
+            OutputError: If it cannot be written, or other files stand there.
         """
         tensors = {
             "user_emb": np.ascontiguousarray(self.user_emb),
@@ -153,11 +156,15 @@ class Recommender(Scored):
             "seen_indptr": self.seen.indptr.astype(np.int64),
             "seen_indices": self.seen.indices.astype(np.int32),
         }
-        ids = {"users": self.users.ids, "items": self.items.ids}
+        raw = {
+            "model.safetensors": save(tensors),
+            "ids.json": json.dumps({"users": self.users.ids, "items": self.items.ids}).encode(),
+        }
         score = {"temperature": self.temperature, "popularity_weight": self.popularity_weight}
-        with new_folder(Path(folder), digest(FORMAT), {"format": FORMAT, "score": score}) as temporary:
-            save_file(tensors, temporary / "model.safetensors")
-            (temporary / "ids.json").write_text(json.dumps(ids, ensure_ascii=True), encoding="utf-8")
+        key = digest(FORMAT, score, [hashlib.sha256(content).hexdigest() for content in raw.values()])
+        with new_folder(Path(folder), key, {"format": FORMAT, "score": score}) as temporary:
+            for name, content in raw.items():
+                (temporary / name).write_bytes(content)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from symcere.baselines.item_model import ItemModel, best_on_valid, check_catalogue
+from symcere.baselines.item_model import ItemModel, best_on_valid, check_catalogue, co_occurrence
 from symcere.data.dataset import Dataset, HeldOut
 
 L2 = (3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0)
@@ -30,21 +30,21 @@ def fit_ease(train: Dataset, *, valid: HeldOut, l2: Sequence[float] = L2) -> Ite
         Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019.
     """
     check_catalogue(train, "ease")
-    return best_on_valid(train, valid, (ease_weights(train, ridge) for ridge in l2))
+    common = co_occurrence(train)
+    return best_on_valid(train, valid, (ease_weights(common, ridge) for ridge in l2))
 
 
-def ease_weights(train: Dataset, l2: float) -> Float[ndarray, "n_items n_items"]:
+def ease_weights(common: Float[ndarray, "n_items n_items"], l2: float) -> Float[ndarray, "n_items n_items"]:
     """Minimise |R - R B|^2 + l2 |B|^2 over B with a zero diagonal.
 
     Args:
-        train: The train part.
+        common: R^T R.
         l2: The ridge, above 0.
 
     Returns:
         B = I - P / diag(P) with P = (R^T R + l2 I)^-1.
     """
-    gram = np.asarray((train.matrix.T @ train.matrix).todense(), dtype=np.float64)
-    inverse = np.linalg.inv(gram + l2 * np.eye(len(gram)))
+    inverse = np.linalg.inv(common.astype(np.float64) + l2 * np.eye(len(common)))
     weights = -inverse / inverse.diagonal()
     np.fill_diagonal(weights, 0)
     return weights.astype(np.float32)

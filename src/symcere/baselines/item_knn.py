@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from symcere.baselines.item_model import ItemModel, best_on_valid, check_catalogue
+from symcere.baselines.item_model import ItemModel, best_on_valid, check_catalogue, co_occurrence
 from symcere.data.dataset import Dataset, HeldOut
 
-NEIGHBOURS = (10, 20, 50, 100, 200, 500)
-SHRINK = (0.0, 1.0, 5.0, 20.0, 100.0)
+NEIGHBOURS = (10, 20, 50, 100, 200)
+SHRINK = (0.0, 5.0, 20.0, 100.0)
 
 
 def fit_item_knn(
@@ -38,21 +38,23 @@ def fit_item_knn(
         Sarwar et al., WWW 2001; shrinkage after Bell and Koren, ICDM 2007.
     """
     check_catalogue(train, "item_knn")
-    return best_on_valid(train, valid, (item_cosine(train, n, s) for s in shrink for n in neighbours))
+    common = co_occurrence(train)
+    return best_on_valid(train, valid, (item_cosine(common, n, s) for s in shrink for n in neighbours))
 
 
-def item_cosine(train: Dataset, neighbours: int, shrink: float) -> Float[ndarray, "n_items n_items"]:
+def item_cosine(
+    common: Float[ndarray, "n_items n_items"], neighbours: int, shrink: float
+) -> Float[ndarray, "n_items n_items"]:
     """Shrunk cosine of each pair of items, the nearest of each column kept.
 
     Args:
-        train: The train part.
+        common: c_ij users in common, n_i = c_ii.
         neighbours: How many to keep.
-        shrink: c_ij / (sqrt(n_i n_j) + shrink) for c_ij users in common.
+        shrink: c_ij / (sqrt(n_i n_j) + shrink).
 
     Returns:
         Weights with a zero diagonal; column j holds the neighbours of item j.
     """
-    common = np.asarray((train.matrix.T @ train.matrix).todense(), dtype=np.float32)
     length = np.sqrt(common.diagonal())
     cosine = common / np.maximum(np.outer(length, length) + np.float32(shrink), np.float32(1e-12))
     np.fill_diagonal(cosine, 0)

@@ -15,7 +15,8 @@ from symcere.training.config import POPULARITY_WEIGHTS
 from symcere.training.tuning import choose, choose_popularity_weight
 
 MAX_ITEMS = 20_000
-"""Largest catalogue for dense item-item weights: 20,000 squared in float32 is 1.6 GB."""
+"""Largest catalogue for dense item-item weights: 20,000 squared is 1.6 GB in float32, and EASE's inverse needs
+several copies in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,11 @@ class ItemModel(Scored):
         return np.asarray(self.train[user] @ self.weights, dtype=np.float32)
 
 
+def co_occurrence(train: Dataset) -> Float[ndarray, "n_items n_items"]:
+    """R^T R, float32: how many users each pair of items has in common."""
+    return np.asarray((train.matrix.T @ train.matrix).todense(), dtype=np.float32)
+
+
 def check_catalogue(train: Dataset, name: str) -> None:
     """Raise ConfigError where dense item-item weights would not fit into memory."""
     n_items = len(train.items)
@@ -46,7 +52,7 @@ def check_catalogue(train: Dataset, name: str) -> None:
 
 
 def best_on_valid(train: Dataset, valid: HeldOut, weights: Iterable[Float[ndarray, "n_items n_items"]]) -> ItemModel:
-    """Choose among item-item weights, then the dial, by NDCG@10 on valid.
+    """Choose item-item weights and dial together, by NDCG@10 on valid.
 
     Args:
         train: The train part.
@@ -71,5 +77,5 @@ def best_on_valid(train: Dataset, valid: HeldOut, weights: Iterable[Float[ndarra
         )
         for matrix in weights
     )
-    best, _ = choose(candidates, train, valid)
-    return choose_popularity_weight(best, train, valid, POPULARITY_WEIGHTS)[0]
+    dialled = (choose_popularity_weight(each, train, valid, POPULARITY_WEIGHTS)[0] for each in candidates)
+    return choose(dialled, train, valid)[0]

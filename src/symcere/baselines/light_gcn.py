@@ -1,6 +1,9 @@
 """LightGCN trained by BPR, with the same loop, the same validation and the same dial as SymCERE."""
 
 from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.graph import norm_adj
@@ -14,7 +17,7 @@ from symcere.training.tuning import choose
 class LightGCNSettings(GraphSettings):
     """LightGCN; its defaults are those of the graph tower, with one layer more."""
 
-    n_layers: int = 3
+    n_layers: Annotated[int, Field(ge=1)] = 3
 
 
 SETTINGS = (

@@ -13,7 +13,7 @@ from symcere.errors import DataError
 from symcere.ids import IdMap
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Interactions with their reviews, as indices; sorted by (user, item).
 
@@ -57,7 +57,7 @@ class Dataset:
         return np.bincount(self.item, minlength=len(self.items)).astype(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldOut:
     """Held-out interactions: indices only. There is no text here, so a test review cannot leak.
 
@@ -89,7 +89,7 @@ class HeldOut:
         return interaction_matrix(self.user, self.item, len(self.users), len(self.items))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Train with text; valid and test without.
 

@@ -1,12 +1,14 @@
 """Raw review files to one clean table: format recognised from content, every dropped row counted."""
 
+import codecs
+import contextlib
 import csv
 import gzip
+import hashlib
 import io
 import json
-import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,9 +143,8 @@ def read_reviews(
         fields = _parquet_fields(path)
         mapping, name = _resolve(path, fields, "parquet", source, chosen)
         table, n_bad = _read_parquet(path, mapping), 0
-    elif (start := raw[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]) == b"{":
-        raw = raw.removeprefix(b"\xef\xbb\xbf")
-        fields = _json_fields(raw)
+    elif (start := raw.lstrip()[:1]) == b"{":
+        fields = _json_fields(path, raw)
         mapping, name = _resolve(path, fields, "jsonl", source, chosen)
         table, n_bad = _read_json_lines(path, raw, mapping, skip_bad)
     elif start == b"[":
@@ -152,24 +153,44 @@ def read_reviews(
             f"jq -c '.[]' {path.name} > reviews.jsonl"
         )
     else:
-        separator, fields = _header(path, raw)
+        text = _decode(path, raw)
+        separator, fields = _header(path, text)
         mapping, name = _resolve(path, fields, _SEPARATORS[separator], source, chosen)
-        table, n_bad = _read_delimited(path, raw, separator, fields, mapping, skip_bad)
+        table, n_bad = _read_delimited(path, text, separator, fields, mapping, skip_bad)
     return _clean(path, table, name, n_bad)
+
+
+@contextlib.contextmanager
+def _open_input(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file for reading, or raise the DataError that says why it cannot be."""
+    try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder. Name the review file inside it.")
+        if not path.exists():
+            raise DataError(f"{path} does not exist. Check the path (now in {Path.cwd()}).")
+        if not path.is_file():
+            raise DataError(
+                f"{path} is no regular file. Save its content to a file first: it is read more than once."
+            )
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check its name and permissions.") from error
+
+
+def digest_input(path: str | Path) -> str:
+    """SHA-256 of a raw file; raises DataError where it cannot be read."""
+    with _open_input(Path(path)) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_bytes(path: Path) -> bytes | None:
     """Return the file's content, decompressed; None for Parquet, which polars reads itself."""
-    if path.is_dir():
-        raise DataError(f"{path} is a folder. Name the review file inside it.")
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Check the path (now in {Path.cwd()}).") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    if raw[:4] == b"PAR1":
-        return None
+    with _open_input(path) as file:
+        if file.read(4) == b"PAR1":
+            return None
+        file.seek(0)
+        raw = file.read()
     if raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
@@ -177,6 +198,9 @@ def _read_bytes(path: Path) -> bytes | None:
             raise DataError(
                 f"{path} is a damaged gzip file ({error}); it may be half downloaded. Fetch it again."
             ) from error
+    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise DataError(f"{path} is UTF-16. Convert it, for example with: iconv -f UTF-16 -t UTF-8")
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     if not raw.strip():
         raise DataError(f"{path} is empty. It must hold reviews: JSON lines, CSV, TSV or Parquet.")
     if b"\x00" in raw[:4096]:
@@ -225,18 +249,39 @@ def _read_parquet(path: Path, mapping: Mapping[str, str]) -> pl.DataFrame:
         table = pl.read_parquet(path, columns=sorted(set(mapping.values())))
         stamps = [name for name, kind in table.schema.items() if kind.is_temporal() and kind != pl.Time]
         table = table.with_columns(pl.col(stamps).dt.epoch("s"))
+        for ours in ("user_id", "item_id"):
+            table = table.with_columns(_id_column(path, table[mapping[ours]]))
         return table.select(pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in mapping.items())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet ({_first_line(error)}).") from error
 
 
-def _json_fields(raw: bytes) -> list[str]:
+def _id_column(path: Path, column: pl.Series) -> pl.Series:
+    """Ids that were stored as numbers: NaN is none, and 7.0 is 7."""
+    if column.dtype.is_nested() or column.dtype == pl.Binary:
+        raise DataError(f"{path}: column {column.name!r} holds {column.dtype}; an id must be text or a number.")
+    if not column.dtype.is_float():
+        return column
+    column = column.fill_nan(None)
+    whole = column.cast(pl.Int64, strict=False)
+    return whole if (whole.cast(column.dtype) == column).all() else column
+
+
+def _json_fields(path: Path, raw: bytes) -> list[str]:
     """Union of the keys of the first lines that parse, in order of appearance."""
     fields: dict[str, None] = {}
-    for line in io.BytesIO(raw).readlines(_HEAD_LINES * 2_000)[:_HEAD_LINES]:
-        record = _json_object(line)
+    reason = ""
+    for number, line in enumerate(raw.split(b"\n", _HEAD_LINES)[:_HEAD_LINES], start=1):
+        record = _json_object(line) if line.strip() else {}
         if isinstance(record, dict):
             fields |= dict.fromkeys(record)
+        else:
+            reason = reason or f"{path}, line {number}: cannot be parsed ({record})"
+    if not fields:
+        raise DataError(
+            f"{reason or f'{path} holds no field'}, and no other of its first {_HEAD_LINES} lines holds an object. "
+            "There must be one JSON object a line, not one spread over several."
+        )
     return list(fields)
 
 
@@ -275,6 +320,8 @@ def _read_json_lines(path: Path, raw: bytes, mapping: Mapping[str, str], skip_ba
 def _as_text(value: object) -> str | None:
     if value is None:
         return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     text = value if isinstance(value, str) else json.dumps(value)
     return text.encode("utf-8", errors="replace").decode()
 
@@ -286,9 +333,21 @@ def _bad_line(path: Path, number: int, reason: str) -> DataError:
     )
 
 
-def _header(path: Path, raw: bytes) -> tuple[str, list[str]]:
+def _decode(path: Path, raw: bytes) -> str:
+    """Decode strictly: a replaced character could make one user of two."""
+    try:
+        return raw.decode("utf-8").lstrip("\r\n").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        number = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {number}: not UTF-8 (byte {raw[error.start]:#04x}). Convert the file, for example with: "
+            "iconv -f LATIN1 -t UTF-8"
+        ) from error
+
+
+def _header(path: Path, text: str) -> tuple[str, list[str]]:
     """Return the separator and the column names of the first line of a delimited file."""
-    line = raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").split(b"\n", 1)[0].decode(errors="replace").strip("\r")
+    line = text.split("\n", 1)[0]
     separator = max(_SEPARATORS, key=line.count)
     if separator not in line:
         raise DataError(
@@ -299,31 +358,52 @@ def _header(path: Path, raw: bytes) -> tuple[str, list[str]]:
 
 
 def _read_delimited(
-    path: Path, raw: bytes, separator: str, fields: list[str], mapping: Mapping[str, str], skip_bad: bool
+    path: Path, text: str, separator: str, fields: list[str], mapping: Mapping[str, str], skip_bad: bool
 ) -> tuple[pl.DataFrame, int]:
-    """Parse at polars' speed; a file that polars refuses is read record by record, to name the bad one."""
-    position = {field: index for index, field in reversed(list(enumerate(fields)))}
-    wanted = {ours: position[theirs] for ours, theirs in mapping.items()}
-    try:
-        table = pl.read_csv(io.BytesIO(raw), separator=separator, infer_schema=False)
-        return table.select(pl.nth(index).alias(ours) for ours, index in wanted.items()), 0
-    except pl.exceptions.PolarsError:
-        pass
-    csv.field_size_limit(sys.maxsize)
+    """Parse record by record: every record must have as many fields as the header.
+
+    A tab-separated file whose every line has the header's number of tabs is taken line by line: there a lone
+    quotation mark is a character, not the beginning of a field of many lines.
+    """
+    wanted = {ours: fields.index(theirs) for ours, theirs in mapping.items()}
+    lines = text.split("\n")
+    by_line = separator == "\t" and all(line.count("\t") == len(fields) - 1 for line in lines if line)
     rows: list[list[str]] = []
     n_bad = 0
-    lines = io.StringIO(raw.decode("utf-8-sig", errors="replace"), newline="")
-    records = csv.reader(lines, delimiter=separator)
-    next(records)
-    for record in records:
-        if len(record) == len(fields):
+    for number, record in _records(lines, separator, by_line=by_line):
+        if isinstance(record, list) and len(record) == len(fields):
             rows.append([record[index] for index in wanted.values()])
         elif record:
             if not skip_bad:
                 reason = f"{len(record)} fields where the header has {len(fields)}"
-                raise _bad_line(path, records.line_num, reason)
+                raise _bad_line(path, number, record if isinstance(record, str) else reason)
             n_bad += 1
     return pl.DataFrame(rows, schema=dict.fromkeys(wanted, pl.String), orient="row"), n_bad
+
+
+def _records(lines: list[str], separator: str, *, by_line: bool) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield (line where a record begins, its fields or the reason why there are none)."""
+    csv.field_size_limit(2**31 - 1)
+    if by_line:
+        for number, line in enumerate(lines[1:], start=2):
+            yield number, [_unquote(field) for field in line.split(separator)] if line else []
+        return
+    records = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True)
+    next(records)
+    while True:
+        began = records.line_num + 1
+        try:
+            record: list[str] | str = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            record = str(error)
+        yield began, record
+
+
+def _unquote(field: str) -> str:
+    """Take the quotation marks off a field that is quoted as a whole."""
+    return field[1:-1].replace('""', '"') if len(field) > 1 and field[0] == field[-1] == '"' else field
 
 
 def _first_line(error: Exception) -> str:
@@ -346,7 +426,8 @@ def _clean(path: Path, table: pl.DataFrame, source: str, n_bad: int) -> Reviews:
 
     named = pl.all_horizontal(pl.col("user_id", "item_id").fill_null("") != "")
     table = drop("without user or item id", named, table)
-    number = pl.col("rating").str.strip_chars().cast(pl.Float32, strict=False)
+    table = table.with_columns(pl.col("rating").str.strip_chars().replace("", None))
+    number = pl.col("rating").cast(pl.Float32, strict=False)
     table = drop(
         "rating not a finite number", pl.col("rating").is_null() | number.is_finite().fill_null(False), table
     )
@@ -364,14 +445,17 @@ def _clean(path: Path, table: pl.DataFrame, source: str, n_bad: int) -> Reviews:
 def _seconds(column: pl.Series) -> pl.Series:
     """Timestamps as whole seconds since 1970 from numbers (s, ms, µs or ns by size) or ISO dates."""
     number = column.cast(pl.Float64, strict=False)
-    number = number.set(~number.is_finite().fill_null(True), None)
+    number = number.set(~(number.is_finite() & (number.abs() < 1e20)).fill_null(True), None)
     for limit in (1e17, 1e14, 1e11):  # 1e11 s is the year 5138; a larger number is in a finer unit
         scale = limit / 1e8
         number = number.set((number.abs() >= limit).fill_null(False), None).fill_null(number / scale)
     words = column.set(number.is_not_null(), None)
+    words = words.str.strip_chars().str.replace("T", " ", literal=True).str.replace("Z$", "")
     dates: Iterable[pl.Series] = (
-        words.str.to_datetime(pattern, strict=False, time_zone="UTC", time_unit="us").dt.epoch("s").cast(pl.Float64)
-        for pattern in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
+        words.str.to_datetime(pattern, strict=False, time_zone=None if "%z" in pattern else "UTC", time_unit="us")
+        .dt.epoch("s")
+        .cast(pl.Float64)
+        for pattern in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d")
     )
     for date in dates:
         number = number.fill_null(date)

@@ -52,7 +52,7 @@ def measure_test(scorer: Scorer, split: Split, measures: Sequence[Measure]) -> V
     return measure(scorer, split.train, split.test, measures, exclude=split.train.matrix + split.valid.matrix)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
     """Test results of several systems on the same users.
 

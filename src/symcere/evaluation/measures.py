@@ -11,7 +11,7 @@ from symcere.errors import ConfigError
 from symcere.evaluation import metrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ranked:
     """All that a measure may see of a system: rankings of the users with held-out items, never a score."""
 
@@ -34,7 +34,6 @@ class Measure:
         name: Name of the metric.
         k: Cut-off, at least 1.
         compute: From rankings cut at k to one value a user, or to one number for the whole system.
-        higher_is_better: Orientation; None where neither end is simply better.
 
     Raises:
         ConfigError: If k is below 1.
@@ -43,7 +42,6 @@ class Measure:
     name: str
     k: int
     compute: Callable[[Ranked], Float[ndarray, " users"] | float]
-    higher_is_better: bool | None = True
 
     def __post_init__(self) -> None:
         """Check the cut-off."""
@@ -95,7 +93,7 @@ def average_precision(k: int) -> Measure:
 
 def arp(k: int) -> Measure:
     """Average popularity (train degree) of the first k."""
-    return Measure("arp", k, lambda r: metrics.arp(r.ranking, r.popularity), higher_is_better=None)
+    return Measure("arp", k, lambda r: metrics.arp(r.ranking, r.popularity))
 
 
 def coverage(k: int) -> Measure:
@@ -105,7 +103,7 @@ def coverage(k: int) -> Measure:
 
 def gini(k: int) -> Measure:
     """Inequality of exposure among the first k; 0 = equal."""
-    return Measure("gini", k, lambda r: metrics.gini(r.ranking, len(r.popularity)), higher_is_better=False)
+    return Measure("gini", k, lambda r: metrics.gini(r.ranking, len(r.popularity)))
 
 
 def group_recall(group: int, k: int) -> Measure:
@@ -116,7 +114,7 @@ def group_recall(group: int, k: int) -> Measure:
 
 def pop_reo(k: int) -> Measure:
     """Spread of recall over head, mid and tail; 0 = equal opportunity."""
-    return Measure("pop_reo", k, lambda r: metrics.pop_reo(_by_group(r)), higher_is_better=False)
+    return Measure("pop_reo", k, lambda r: metrics.pop_reo(_by_group(r)))
 
 
 def _by_group(ranked: Ranked) -> Float[ndarray, "3"]:

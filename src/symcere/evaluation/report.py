@@ -39,6 +39,7 @@ class Page:
         seeds: Seeds of split and fit.
         steps: Counts after each step of ingestion.
         n_without_text: Reviews without text among those left.
+        n_without_time: Reviews without a usable timestamp among those left.
         n_users: Users of the split.
         n_items: Items of the split.
         report: Test results.
@@ -58,6 +59,7 @@ class Page:
     seeds: tuple[int, ...]
     steps: tuple[Step, ...]
     n_without_text: int
+    n_without_time: int
     n_users: int
     n_items: int
     report: Report
@@ -100,7 +102,7 @@ class Page:
         return (
             f"{self.ours} is {side} the best baseline, {self.best_baseline}, in {DECISIVE}: {own:.4f} against "
             f"{base:.4f}{gain}; 95 % interval of the difference {test[0].low:+.4f} to {test[0].high:+.4f}, paired t "
-            f"p = {p_text(test[0].p_t)}, Holm over all baselines {p_text(test[1])}: {sure}."
+            f"p {_relation(test[0].p_t)}, after Holm over all baselines p {_relation(test[1])}: {sure}."
         )
 
     @property
@@ -139,6 +141,11 @@ def p_text(p: float) -> str:
         ('0.012', '< 0.001')
     """
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _relation(p: float) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def to_markdown(page: Page) -> str:

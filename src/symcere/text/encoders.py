@@ -169,11 +169,11 @@ class FittedSentence:
         return vectors
 
 
-def tfidf_encoder(text_dim: int = 384) -> TfidfEncoder:
+def tfidf_encoder(text_dim: int = TfidfEncoder.text_dim) -> TfidfEncoder:
     """TF-IDF + SVD, fitted on the train texts: seconds for a corpus, and hard to beat where facts are words."""
     return TfidfEncoder(text_dim)
 
 
-def sentence_encoder(max_tokens: int = 128) -> SentenceEncoder:
+def sentence_encoder(max_tokens: int = SentenceEncoder.max_tokens) -> SentenceEncoder:
     """The frozen sentence encoder all-MiniLM-L6-v2, centred and whitened on the train reviews."""
     return SentenceEncoder(max_tokens)

@@ -17,7 +17,7 @@ from symcere.text.cache import encode_cached
 from symcere.text.encoders import Encoder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextFeatures:
     """Profiles of all nodes.
 

@@ -1,8 +1,8 @@
 """Settings of training: every default of the method stands here, and nowhere else."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from symcere.errors import ConfigError
 from symcere.training.known import Mask
@@ -10,7 +10,7 @@ from symcere.training.known import Mask
 POPULARITY_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.5, -0.2, -0.4)
 """The dials that every system is offered; 0 first, so that a tie leaves the dial alone."""
 
-Weight = Annotated[float, Field(ge=0, le=1_000)]
+Weight = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
@@ -18,26 +18,23 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    @classmethod
-    def of(cls, **values: Any) -> Self:
-        """Build settings from keywords.
+    def __init__(self, **values: Any) -> None:
+        """Build settings from keywords; fields left out keep their defaults.
 
         Args:
-            **values: Some of the fields; the others keep their defaults.
-
-        Returns:
-            The settings.
+            **values: Some of the fields.
 
         Raises:
             ConfigError: If a key is unknown or a value out of range; the message lists what is valid.
         """
         try:
-            return cls(**values)
+            super().__init__(**values)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
-                raise ConfigError(f"Unknown setting {key!r}. Valid: {', '.join(cls.model_fields)}.") from None
+                valid = ", ".join(type(self).model_fields)
+                raise ConfigError(f"Unknown setting {key!r}. Valid: {valid}.") from None
             raise ConfigError(f"Setting {key}: {first['msg']}; found {first['input']!r}.") from None
 
 
@@ -54,16 +51,16 @@ class Schedule(Settings):
     """Epochs between validations; small data over-fits within a few epochs."""
     patience: Annotated[int, Field(ge=1)] = 6
     """Validations without a better valid NDCG@10 before training stops."""
-    popularity_weights: tuple[float, ...] = POPULARITY_WEIGHTS
+    popularity_weights: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)] = POPULARITY_WEIGHTS
     """Dials tried at each validation; the best epoch and the best dial are chosen together."""
 
 
 class GraphSettings(Schedule):
     """The graph tower."""
 
-    dim: Annotated[int, Field(ge=1)] = 64
+    dim: Annotated[int, Field(ge=1, le=4_096)] = 64
     """Length of an embedding."""
-    n_layers: Annotated[int, Field(ge=1)] = 2
+    n_layers: Annotated[int, Field(ge=1, le=16)] = 2
     """Propagation hops."""
     include_ego: bool = False
     """Whether layer 0 is in the mean over layers."""
@@ -78,7 +75,7 @@ class SymcereSettings(GraphSettings):
     """Of every softmax, of BPR and of the score."""
     text_weight: Weight = 0.65
     """Weight of the unit text vector beside the unit graph vector in the final vector."""
-    hidden: Annotated[int, Field(ge=0)] = 0
+    hidden: Annotated[int, Field(ge=0, le=65_536)] = 0
     """Width of a hidden layer in the text projection; 0 for a linear projection."""
     mask: Mask = "history"
     """Which in-batch pairs the denominators leave out."""

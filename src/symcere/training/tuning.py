@@ -1,5 +1,6 @@
 """Choices made on valid: the popularity dial, and one of several candidates."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -35,6 +36,15 @@ def choose_popularity_weight(
 
 
 def choose(candidates: Iterable[System], train: Dataset, valid: HeldOut) -> tuple[System, float]:
-    """Return the candidate with the best valid NDCG@10, and that value; the earlier wins a tie."""
-    scored = [(candidate, valid_ndcg(candidate, train, valid)) for candidate in candidates]
-    return max(scored, key=lambda pair: pair[1])
+    """Return the candidate with the best valid NDCG@10, and that value; the earlier wins a tie.
+
+    Args:
+        candidates: At least one; only the best so far is kept in memory.
+        train: Their train part.
+        valid: What decides.
+
+    Returns:
+        The best candidate, and its valid NDCG@10.
+    """
+    scored = ((candidate, valid_ndcg(candidate, train, valid)) for candidate in candidates)
+    return functools.reduce(lambda best, other: other if other[1] > best[1] else best, scored)
