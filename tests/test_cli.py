@@ -13,9 +13,11 @@ import polars as pl
 import pytest
 
 import symcere as sc
-from symcere import cli, pipeline
+from symcere import cli
 from symcere.cli import main
 from symcere.evaluation.report import COLUMNS
+from symcere.pipeline.stages import encode
+from symcere.pipeline.workspace import Workspace, remove_unfinished
 
 FAST = ["--set", "dim=8", "--set", "max_epochs=6", "--set", "batch_size=256"]
 
@@ -86,6 +88,7 @@ def test_the_folder_holds_manifest_model_per_user_values_and_reports(finished):
         page = (folder / name).read_text()
         assert all(label in page for label in COLUMNS)
         assert f"{result['systems']['symcere']['ndcg@10']:.4f}" in page
+        assert all(f"{value:.4f}" in page for value in result["by_seed"]["ease"]["ndcg@10"])
     model = sc.Recommender.load(folder / "model")
     user_id, rows = next(iter(result["recommendations"].items()))
     assert model.recommend(user_id, 5) == [(row["item_id"], row["score"]) for row in rows]
@@ -129,8 +132,8 @@ def test_every_option_that_matters_is_in_the_key_of_its_stage(finished, symcere,
 
 
 def test_the_encoder_is_in_the_key_of_its_stage(split, tmp_path):
-    workspace = pipeline.Workspace(tmp_path, cli._Watch(quiet=True))
-    texts = [pipeline.encode(workspace, split, "k", [sc.tfidf_encoder(n)], tmp_path / "c", 0)[0] for n in (8, 4)]
+    workspace = Workspace(tmp_path, cli._Watch(quiet=True))
+    texts = [encode(workspace, split, "k", [sc.tfidf_encoder(n)], tmp_path / "c", 0)[0] for n in (8, 4)]
     assert [text.user.shape[1] for text in texts] == [8, 4]
 
 
@@ -149,7 +152,7 @@ def test_leftovers_of_killed_runs_are_removed_once_they_are_old(tmp_path):
     for folder in (old, young):
         folder.mkdir(parents=True)
     os.utime(old, (0, 0))
-    pipeline.remove_unfinished(tmp_path)
+    remove_unfinished(tmp_path)
     assert [path.name for path in (tmp_path / "stages").iterdir()] == [".young"]
 
 

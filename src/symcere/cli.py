@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from symcere.data.reviews import Reviews
     from symcere.data.sources import Source
     from symcere.data.synthetic import World
-    from symcere.pipeline import Result, System
+    from symcere.pipeline.run import Result
+    from symcere.pipeline.stages import System
     from symcere.text.encoders import Encoder
 
 _ERRORS = Console(stderr=True, highlight=False)
@@ -260,7 +261,8 @@ def _run(
         _systems(systems, _settings(settings)),
     )
     encoders = _encoders(encoder)
-    from symcere import pipeline
+    from symcere.pipeline.run import run as run_pipeline
+    from symcere.pipeline.workspace import Workspace, remove_unfinished
 
     if threads:
         import torch
@@ -268,9 +270,9 @@ def _run(
         torch.set_num_threads(threads)
     folder = out or Path("runs") / (file.name.split(".")[0] or "run")
     with _Watch(quiet=quiet) as watch, _interruptible():
-        workspace = pipeline.Workspace(folder, watch)
-        pipeline.remove_unfinished(folder)
-        return pipeline.run(
+        workspace = Workspace(folder, watch)
+        remove_unfinished(folder)
+        return run_pipeline(
             file,
             workspace,
             source=corpus,
@@ -365,7 +367,8 @@ def _systems(words: str, settings: Mapping[str, Any]) -> list["System"]:
     from symcere.baselines.item_knn import NEIGHBOURS, SHRINK, fit_item_knn
     from symcere.baselines.light_gcn import SETTINGS, fit_light_gcn
     from symcere.baselines.popularity import fit_popularity
-    from symcere.pipeline import OURS, System
+    from symcere.pipeline.run import OURS
+    from symcere.pipeline.stages import System
     from symcere.training.config import POPULARITY_WEIGHTS, SymcereSettings
     from symcere.training.loop import fit
 
@@ -419,7 +422,7 @@ class _Watch:
         self.bars = Progress(
             TextColumn("  {task.description:<18}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total} {task.fields[note]}"),
+            TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
@@ -438,7 +441,7 @@ class _Watch:
         self.task = self.bars.add_task(stage, total=None, note="")
 
     def progress(self, done: int, total: int, note: str) -> None:
-        self.bars.update(self.task, completed=done, total=total, note=note)
+        self.bars.update(self.task, completed=done, total=total, note=f"{done:,}/{total:,} {note}")
 
     def end(self, stage: str, note: str, seconds: float, *, up_to_date: bool) -> None:
         self.bars.remove_task(self.task)

@@ -1,0 +1,1 @@
+"""`symcere run` as data flowing through stages, folder in, folder out."""

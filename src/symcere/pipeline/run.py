@@ -1,0 +1,214 @@
+"""From a raw file to a report: the stages in order, then what is printed and written."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from symcere import rng
+from symcere.data.dataset import Split
+from symcere.data.reviews import Reviews
+from symcere.data.sources import Source
+from symcere.errors import ConfigError
+from symcere.evaluation.compare import Values, report_of
+from symcere.evaluation.report import Example, Page, to_html, to_markdown
+from symcere.manifest import VERSION, digest_file, write_file
+from symcere.pipeline.stages import System, divide, encode, fit_system, ingest, load_result
+from symcere.pipeline.workspace import Workspace
+from symcere.recommender import Recommender
+from symcere.text.encoders import Encoder
+
+OURS = "symcere"
+"""The system that the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found, ready to be printed.
+
+    Args:
+        folder: Where it is written.
+        page: What the report page shows, the report of test results in it.
+        summary: The object that `--json` prints.
+        split: The split of the first seed.
+    """
+
+    folder: Path
+    page: Page
+    summary: dict[str, Any]
+    split: Split
+
+
+def run(
+    file: Path,
+    workspace: Workspace,
+    *,
+    source: Source | None,
+    columns: Mapping[str, str],
+    skip_bad: bool,
+    k: int,
+    splitter: Callable[[Reviews, int], Split],
+    split_name: str,
+    seeds: Sequence[int],
+    encoders: Sequence[Encoder],
+    cache: Path,
+    systems: Sequence[System],
+    command: str,
+) -> Result:
+    """Go from a raw file to a report: ingest, split, encode, fit every system, compare, write.
+
+    Args:
+        file: The raw review file.
+        workspace: Where to write, and who watches.
+        source: The corpus, or None to recognise it.
+        columns: The user's column map.
+        skip_bad: Drop and count lines that cannot be parsed.
+        k: Of the k-core.
+        splitter: (reviews, seed) -> split.
+        split_name: How the split is called.
+        seeds: Each gives a split and a fit of every system.
+        encoders: Encoders of the reviews; their profiles are concatenated.
+        cache: Root folder of the vector cache.
+        systems: At least SymCERE.
+        command: The command line, for the report.
+
+    Returns:
+        What was found; all of it is also on disk.
+
+    Raises:
+        ConfigError: If SymCERE cannot be fitted; a baseline that cannot is left out and named.
+    """
+    reviews, ingested, sha256 = ingest(workspace, file, source=source, columns=columns, skip_bad=skip_bad, k=k)
+    runs: list[tuple[Split, dict[str, Values]]] = []
+    details: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
+    skipped: dict[str, str] = {}
+    first: Path | None = None
+    for seed in seeds:
+        split, split_key = divide(workspace, reviews, ingested, splitter, split_name, seed)
+        text, text_key = encode(workspace, split, split_key, encoders, cache, seed)
+        values: dict[str, Values] = {}
+        for system in systems:
+            if system.name in skipped:
+                continue
+            try:
+                folder = fit_system(
+                    workspace, system, split, [split_key, text_key if system.uses_text else ""], text, seed
+                )
+            except ConfigError as error:
+                if system.name == OURS:
+                    raise
+                skipped[system.name] = str(error)
+                continue
+            values[system.name], detail = load_result(folder)
+            details[system.name].append(detail)
+            if system.name == OURS and first is None:
+                first = folder / "model"
+        runs.append((split, values))
+    names = [name for name in runs[-1][1] if name not in skipped]
+    report = report_of([(split, {name: values[name] for name in names}) for split, values in runs])
+    assert first is not None
+    model = Recommender.load(first)
+    page = Page(
+        title=file.name,
+        command=command,
+        split=split_name,
+        seeds=tuple(seeds),
+        steps=reviews.steps,
+        n_without_text=reviews.n_without_text,
+        n_without_time=reviews.n_without_time,
+        n_users=len(model.users),
+        n_items=len(model.items),
+        report=report,
+        ours=OURS,
+        seconds={name: float(np.mean([d["fit_seconds"] for d in details[name]])) for name in names},
+        valid={name: float(np.mean([d["valid_ndcg@10"] for d in details[name]])) for name in names},
+        settings={name: details[name][0]["settings"] for name in names},
+        dials={name: [d["popularity_weight"] for d in details[name]] for name in names},
+        skipped=skipped,
+        examples=examples(model, runs[0][0]),
+        encoder="+".join(encoder.name for encoder in encoders),
+    )
+    summary = _summary(page, workspace)
+    _write(workspace, page, summary, model, {"k_core": k, "columns": dict(columns), "sha256": sha256})
+    return Result(workspace.folder, page, summary, runs[0][0])
+
+
+def examples(model: Recommender, split: Split, n: int = 3, k: int = 5) -> tuple[Example, ...]:
+    """Recommendations of `n` users drawn at random among those with held-out interactions."""
+    tested = np.unique(split.test.user)
+    drawn = rng.stream(0, "examples").choice(tested, size=min(n, len(tested)), replace=False)
+    made = []
+    for user in sorted(drawn):
+        held_out = {split.train.items.id(int(item)) for item in split.test.item[split.test.user == user]}
+        user_id = model.users.id(int(user))
+        rows = tuple((item, score, item in held_out) for item, score in model.recommend(user_id, k))
+        made.append(Example(user_id, int((split.train.user == user).sum()), rows))
+    return tuple(made)
+
+
+def _summary(page: Page, workspace: Workspace) -> dict[str, Any]:
+    """The object that `--json` prints."""
+    report = page.report
+    test = page.test_against_best
+    return {
+        "dataset": {
+            "n_users": page.n_users,
+            "n_items": page.n_items,
+            "n_reviews": page.steps[-1].n_reviews,
+            "steps": [asdict(step) for step in page.steps],
+            "n_without_text": page.n_without_text,
+            "n_without_time": page.n_without_time,
+        },
+        "split": page.split,
+        "seeds": list(page.seeds),
+        "encoder": page.encoder,
+        "seconds": {name: round(seconds, 3) for name, seconds in workspace.seconds.items()},
+        "up_to_date": workspace.up_to_date,
+        "systems": {
+            name: {label: report.mean(name, label) for label in report.labels}
+            | {"valid_ndcg@10": page.valid[name], "seconds": page.seconds[name]}
+            for name in report.systems
+        },
+        "by_seed": report.by_seed,
+        "skipped": page.skipped,
+        "best_baseline": page.best_baseline,
+        "p_value": test[0].p_t if test else None,
+        "tests": {name: asdict(t) | {"p_holm": p} for name, (t, p) in page.tests.items()},
+        "recommendations": {
+            example.user_id: [
+                {"item_id": item, "score": score, "held_out": hit} for item, score, hit in example.items
+            ]
+            for example in page.examples
+        },
+        "run": str(workspace.folder),
+    }
+
+
+def _write(
+    workspace: Workspace, page: Page, summary: Mapping[str, Any], model: Recommender, source: Mapping[str, Any]
+) -> None:
+    """Write the run's own artefacts beside its stages; the manifest last, so that it vouches for the others."""
+    folder = workspace.folder
+    model.save(folder / "model")
+    per_user = page.report.per_user
+    write_file(folder / "per_user.csv", per_user.write_csv())
+    write_file(folder / "results.json", json.dumps(summary, indent=2) + "\n")
+    write_file(folder / "report.md", to_markdown(page))
+    write_file(folder / "report.html", to_html(page))
+    written = ("per_user.csv", "results.json", "report.md", "report.html", "model/manifest.json")
+    manifest = {
+        "symcere": VERSION,
+        "command": page.command,
+        "input": {"file": page.title, **source},
+        "steps": summary["dataset"]["steps"],
+        "split": page.split,
+        "seeds": summary["seeds"],
+        "encoder": page.encoder,
+        "stages": workspace.folders,
+        "settings": page.settings,
+        "files": {name: digest_file(folder / name) for name in written},
+    }
+    write_file(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")

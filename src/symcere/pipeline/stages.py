@@ -1,0 +1,203 @@
+"""The stages: read and filter, split, encode, fit and measure. Each returns what it made, and its key."""
+
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy import ndarray
+from safetensors.numpy import load_file, save
+
+from symcere.data.dataset import Dataset, HeldOut, Split
+from symcere.data.formats import digest_input
+from symcere.data.kcore import k_core
+from symcere.data.reviews import Reviews, Step, read_reviews
+from symcere.data.sources import Source
+from symcere.evaluation.compare import Values, measure_test
+from symcere.evaluation.measures import standard_measures
+from symcere.ids import IdMap
+from symcere.manifest import read_manifest
+from symcere.pipeline.workspace import Workspace
+from symcere.recommender import Recommender, Scored
+from symcere.text.encoders import Encoder
+from symcere.text.features import TextFeatures, encode_reviews
+from symcere.training.loop import Epoch, OnEpoch
+from symcere.training.tuning import valid_ndcg
+
+
+@dataclass(frozen=True)
+class System:
+    """A system as the pipeline sees it.
+
+    Args:
+        name: Short name.
+        fit: (train, valid, text, seed, on_epoch) -> fitted system. There is no way to hand it test.
+        settings: All that decides the fit, as JSON values.
+        uses_text: Whether the text features matter to it.
+        max_epochs: For the progress bar; 1 where there are no epochs.
+    """
+
+    name: str
+    fit: Callable[[Dataset, HeldOut, TextFeatures, int, OnEpoch], Scored]
+    settings: Mapping[str, Any]
+    uses_text: bool = False
+    max_epochs: int = 1
+
+
+def ingest(
+    workspace: Workspace,
+    file: Path,
+    *,
+    source: Source | None,
+    columns: Mapping[str, str],
+    skip_bad: bool,
+    k: int,
+) -> tuple[Reviews, str, str]:
+    """Read a raw file and take its k-core; returns the reviews, the key of the stage and the SHA-256 of the file."""
+    sha256 = digest_input(file)
+    parts = [sha256, source.name if source else None, dict(columns), skip_bad, k]
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        reviews = k_core(read_reviews(file, source=source, columns=columns, skip_bad=skip_bad), k)
+        (folder / "reviews.parquet").write_bytes(_parquet(reviews.table))
+        last = reviews.steps[-1]
+        note = f"{last.n_reviews:,} reviews, {last.n_users:,} users, {last.n_items:,} items ({reviews.source})"
+        return {"note": note, "source": reviews.source, "steps": reviews.summary()}
+
+    folder = workspace.stage("ingest", parts, make)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    steps = tuple(Step(**step) for step in manifest["steps"])
+    reviews = Reviews(pl.read_parquet(folder / "reviews.parquet"), manifest["source"], steps)
+    return reviews, manifest["key"], sha256
+
+
+def divide(
+    workspace: Workspace,
+    reviews: Reviews,
+    ingested: str,
+    splitter: Callable[[Reviews, int], Split],
+    name: str,
+    seed: int,
+) -> tuple[Split, str]:
+    """Split the reviews; returns the split and the key of the stage."""
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        split = splitter(reviews, seed)
+        train = {"user": split.train.user, "item": split.train.item, "text": split.train.text}
+        (folder / "train.parquet").write_bytes(_parquet(pl.DataFrame(train)))
+        for part, held_out in (("valid", split.valid), ("test", split.test)):
+            pairs = pl.DataFrame({"user": held_out.user, "item": held_out.item})
+            (folder / f"{part}.parquet").write_bytes(_parquet(pairs))
+        ids = {"users": split.train.users.ids, "items": split.train.items.ids}
+        (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
+        note = f"{len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test ({name})"
+        return {"note": note, "split": name, "seed": seed}
+
+    folder = workspace.stage(f"split-seed{seed}", [ingested, name, seed], make)
+    ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
+    users, items = IdMap(tuple(ids["users"]), "user"), IdMap(tuple(ids["items"]), "item")
+
+    def load(part: str) -> tuple[pl.DataFrame, ndarray, ndarray]:
+        table = pl.read_parquet(folder / f"{part}.parquet")
+        return table, table["user"].to_numpy(), table["item"].to_numpy()
+
+    table, user, item = load("train")
+    train = Dataset(users, items, user, item, table["text"])
+    valid, test = (HeldOut(users, items, *load(part)[1:]) for part in ("valid", "test"))
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return Split(train, valid, test, name), manifest["key"]
+
+
+def encode(
+    workspace: Workspace, split: Split, split_key: str, encoders: Sequence[Encoder], cache: Path, seed: int
+) -> tuple[TextFeatures, str]:
+    """Encode the train reviews; returns the features and the key of the stage."""
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        def on_progress(done: int, total: int) -> None:
+            workspace.watch.progress(done, total, "reviews")
+
+        text = encode_reviews(split.train, *encoders, cache=cache, on_progress=on_progress)
+        (folder / "features.safetensors").write_bytes(save({"user": text.user, "item": text.item}))
+        note = f"{text.n_encoded:,} texts encoded by {text.encoder}, {text.user.shape[1]} dimensions"
+        return {
+            "note": note,
+            "encoder": text.encoder,
+            "fingerprint": text.fingerprint,
+            "n_encoded": text.n_encoded,
+        }
+
+    folder = workspace.stage(f"encode-seed{seed}", [split_key, [repr(encoder) for encoder in encoders]], make)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    tensors = load_file(folder / "features.safetensors")
+    text = TextFeatures(
+        tensors["user"], tensors["item"], manifest["encoder"], manifest["fingerprint"], manifest["n_encoded"]
+    )
+    return text, manifest["key"]
+
+
+def fit_system(
+    workspace: Workspace, system: System, split: Split, keys: Sequence[str], text: TextFeatures, seed: int
+) -> Path:
+    """Fit one system, measure it on test, keep model, history and per-user values; returns the stage's folder."""
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        history: list[dict[str, Any]] = []
+
+        def on_epoch(epoch: Epoch) -> None:
+            history.append(asdict(epoch))
+            best = f", valid NDCG@10 {epoch.best_ndcg:.4f}" if epoch.best_ndcg else ""
+            workspace.watch.progress(epoch.epoch, system.max_epochs, f"epochs at most, loss {epoch.loss:.3f}{best}")
+
+        began = time.perf_counter()
+        fitted = system.fit(split.train, split.valid, text, seed, on_epoch)
+        fit_seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        values = measure_test(fitted, split, standard_measures())
+        test_seconds = time.perf_counter() - began
+        if isinstance(fitted, Recommender):
+            fitted.save(folder / "model")
+        if history:
+            lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
+            (folder / "history.jsonl").write_text(lines, encoding="utf-8")
+        per_user = {label: value for label, value in values.items() if isinstance(value, ndarray)}
+        user = np.unique(split.test.user)
+        (folder / "per_user.parquet").write_bytes(_parquet(pl.DataFrame({"user": user, **per_user})))
+        return {
+            "note": f"{len(history)} epochs" if history else "fitted",
+            "system": system.name,
+            "seed": seed,
+            "settings": dict(system.settings),
+            "popularity_weight": fitted.popularity_weight,
+            "valid_ndcg@10": valid_ndcg(fitted, split.train, split.valid),
+            "fit_seconds": fit_seconds,
+            "test_seconds": test_seconds,
+            "whole": {label: value for label, value in values.items() if not isinstance(value, ndarray)},
+        }
+
+    parts = [list(keys), dict(system.settings), seed]
+    return workspace.stage(f"{system.name}-seed{seed}", parts, make)
+
+
+def load_result(folder: Path) -> tuple[Values, dict[str, Any]]:
+    """Values of a fitted system in the order of the standard measures, and its manifest."""
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    table = pl.read_parquet(folder / "per_user.parquet")
+    loaded = manifest["whole"] | {label: table[label].to_numpy() for label in table.columns if label != "user"}
+    return {measure.label: loaded[measure.label] for measure in standard_measures()}, manifest
+
+
+def _parquet(table: pl.DataFrame) -> bytes:
+    """The bytes of a Parquet file. Python writes them: polars reports a full disk as it does a bug of ours."""
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()

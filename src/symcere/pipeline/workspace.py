@@ -1,0 +1,96 @@
+"""A run's folder: each stage is made once, into its own folder, and found again.
+
+A stage's key is the digest of its inputs' keys, its settings and the package's own code. A folder that stands
+under the same key is up to date; anything else is made in a temporary folder and renamed when whole.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from symcere.manifest import code_digest, digest, new_folder, read_manifest
+
+
+class Watch(Protocol):
+    """Who is told how a run goes on; the command line draws it as progress bars."""
+
+    def begin(self, stage: str) -> None:
+        """A stage begins."""
+        ...
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        """The stage in hand has done `done` of at most `total` steps."""
+        ...
+
+    def end(self, stage: str, note: str, seconds: float, *, up_to_date: bool) -> None:
+        """A stage ended; `up_to_date` when it had been made before."""
+        ...
+
+
+@dataclass
+class Workspace:
+    """A run's folder: makes stages, and remembers what they took.
+
+    Args:
+        folder: Where everything is written.
+        watch: Who is told.
+        seconds: Stage -> seconds it took when it was made, which may have been an earlier run.
+        up_to_date: Stages that were found.
+        folders: Stage -> name of its folder.
+    """
+
+    folder: Path
+    watch: Watch
+    seconds: dict[str, float] = field(default_factory=dict)
+    up_to_date: list[str] = field(default_factory=list)
+    folders: dict[str, str] = field(default_factory=dict)
+
+    def stage(self, name: str, parts: Sequence[Any], make: Callable[[Path], Mapping[str, Any]]) -> Path:
+        """Return the folder of a stage, making it unless it stands there under the same key.
+
+        Args:
+            name: Of the stage.
+            parts: All that decides its content, as JSON values.
+            make: Writes the content into an empty folder; returns entries for its manifest, among them
+                "note", a few words for the screen.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        key = digest(code_digest(), name, parts)
+        folder = self.folder / "stages" / f"{name}-{key[:8]}"
+        self.watch.begin(name)
+        manifest = read_manifest(folder)
+        found = manifest is not None and manifest["key"] == key
+        if not found:
+            began = time.perf_counter()
+            fields: dict[str, Any] = {"stage": name}
+            with new_folder(folder, key, fields) as temporary:
+                fields |= make(temporary)
+                fields["seconds"] = round(time.perf_counter() - began, 3)
+            manifest = fields
+        assert manifest is not None
+        self.seconds[name] = manifest["seconds"]
+        self.folders[name] = folder.name
+        if found:
+            self.up_to_date.append(name)
+        self.watch.end(name, manifest["note"], manifest["seconds"], up_to_date=found)
+        return folder
+
+
+def remove_unfinished(folder: Path, older_than: float = 86_400) -> None:
+    """Remove temporary folders that a killed run left behind.
+
+    Args:
+        folder: A run's folder.
+        older_than: Seconds; a younger one may belong to a run that is going on.
+    """
+    for leftover in (folder / "stages").glob(".*"):
+        if time.time() - leftover.stat().st_mtime > older_than:
+            shutil.rmtree(leftover, ignore_errors=True)
