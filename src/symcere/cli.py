@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -218,6 +219,7 @@ def similar(
 
 def main() -> None:
     """Run the command line: an error of ours is one sentence on standard error and exit code 2."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our characters is no reason to fail
@@ -461,7 +463,8 @@ def _show(result: "Result", *, as_json: bool) -> None:
     table = Table(
         "system",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        pad_edge=False,
+        collapse_padding=True,
         title=f"{escape(page.title)}, {page.split} split, test, {len(page.seeds)} seed(s)",
     )
     for label in (*COLUMNS, "seconds"):
