@@ -310,7 +310,8 @@ def test_a_stopped_run_leaves_no_half_written_artefact_and_goes_on(file, tmp_pat
     out, err = process.communicate(timeout=60)
     assert out == b""
     if how == signal.SIGINT:
-        assert process.returncode == 130
+        # 130, or dead of the signal where CPython saw it in native code; a shell shows 130 for both
+        assert process.returncode in (130, -signal.SIGINT)
         assert b"goes on from there" in err
     stages = [p.name for p in (tmp_path / "o" / "stages").iterdir() if not p.name.startswith(".")]
     assert not any(name.startswith("symcere") for name in stages)

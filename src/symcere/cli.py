@@ -271,7 +271,7 @@ def _run(
 
         torch.set_num_threads(threads)
     folder = out or Path("runs") / (file.name.split(".")[0] or "run")
-    with _Watch(quiet=quiet) as watch, _interruptible():
+    with _interruptible(), _Watch(quiet=quiet) as watch:
         workspace = Workspace(folder, watch)
         remove_unfinished(folder)
         return run_pipeline(
