@@ -71,7 +71,8 @@ def main() -> None:
     if not study.trials:
         for settings in FIRST[system]:
             study.enqueue_trial(settings)
-    study.optimize(objective, n_trials=max(0, n_trials - len(study.trials)))
+    done = sum(trial.state.is_finished() for trial in study.trials)
+    study.optimize(objective, n_trials=max(0, n_trials - done))
     best = sorted((trial for trial in study.trials if trial.value is not None), key=lambda trial: -trial.value)[:5]
     for trial in best:
         print(f"valid ndcg@10 {trial.value:.4f}", {key: trial.params[key] for key in sorted(trial.params)})

@@ -57,6 +57,14 @@ def test_a_file_in_the_way_is_a_sentence(tmp_path):
         write_file(tmp_path / "file" / "inside.txt", "text")
 
 
+def test_of_two_processes_that_make_the_same_folder_the_first_one_wins(tmp_path):
+    target = tmp_path / "stage"
+    with new_folder(target, "key", {"by": "slow"}), new_folder(target, "key", {"by": "quick"}):
+        pass
+    assert read_manifest(target)["by"] == "quick"
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
 @pytest.mark.parametrize("damage", ["changed", "removed", "no manifest"])
 def test_a_damaged_folder_has_no_manifest(tmp_path, damage):
     target: Path = tmp_path / "stage"
