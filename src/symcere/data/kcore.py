@@ -31,8 +31,7 @@ def k_core(reviews: Reviews, k: int = 5, *, item_k: int | None = None) -> Review
     keep = _core(user, item, k, least_item)
     if not keep.any():
         highest = min(max(k, least_item) - 1, int(np.bincount(user).max()), int(np.bincount(item).max()))
-        lower = range(highest, 0, -1)
-        largest, left = next((j, int(c.sum())) for j in [*lower, 1] if (c := _core(user, item, j, j)).any())
+        largest, left = next((j, int(c.sum())) for j in range(highest, 0, -1) if (c := _core(user, item, j, j)).any())
         raise DataError(
             f"k_core(k={k}{'' if item_k is None else f', item_k={item_k}'}) left 0 of {len(reviews):,} reviews. "
             f"Lower k (--k-core): at k={largest}, {left:,} remain."

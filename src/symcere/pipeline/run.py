@@ -16,7 +16,7 @@ from symcere.errors import ConfigError
 from symcere.evaluation.compare import Values, report_of
 from symcere.evaluation.report import Example, Page, to_html, to_markdown
 from symcere.manifest import VERSION, digest_file, write_file
-from symcere.pipeline.stages import System, divide, encode, fit_system, ingest, load_result
+from symcere.pipeline.stages import System, divide, encode, fit_system, ingest
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender
 from symcere.text.encoders import Encoder
@@ -94,20 +94,20 @@ def run(
             if system.name in skipped:
                 continue
             try:
-                folder = fit_system(
-                    workspace, system, split, [split_key, text_key if system.uses_text else ""], text, seed
-                )
+                keys = [split_key, text_key if system.uses_text else ""]
+                values[system.name], detail, folder = fit_system(workspace, system, split, keys, text, seed)
             except ConfigError as error:
                 if system.name == OURS:
                     raise
                 skipped[system.name] = str(error)
                 continue
-            values[system.name], detail = load_result(folder)
             details[system.name].append(detail)
             if system.name == OURS and first is None:
                 first = folder / "model"
         runs.append((split, values))
-    names = [name for name in runs[-1][1] if name not in skipped]
+    names = list(
+        runs[-1][1]
+    )  # a system that failed under one seed is left out of all later ones, and so of the report
     report = report_of([(split, {name: values[name] for name in names}) for split, values in runs])
     assert first is not None
     model = Recommender.load(first)

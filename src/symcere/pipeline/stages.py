@@ -21,7 +21,6 @@ from symcere.data.sources import Source
 from symcere.evaluation.compare import Values, measure_test
 from symcere.evaluation.measures import standard_measures
 from symcere.ids import IdMap
-from symcere.manifest import read_manifest
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender, Scored
 from symcere.text.encoders import Encoder
@@ -69,9 +68,7 @@ def ingest(
         note = f"{last.n_reviews:,} reviews, {last.n_users:,} users, {last.n_items:,} items ({reviews.source})"
         return {"note": note, "source": reviews.source, "steps": reviews.summary()}
 
-    folder = workspace.stage("ingest", parts, make)
-    manifest = read_manifest(folder)
-    assert manifest is not None
+    folder, manifest = workspace.stage("ingest", parts, make)
     steps = tuple(Step(**step) for step in manifest["steps"])
     reviews = Reviews(pl.read_parquet(folder / "reviews.parquet"), manifest["source"], steps)
     return reviews, manifest["key"], sha256
@@ -99,7 +96,7 @@ def divide(
         note = f"{len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test ({name})"
         return {"note": note, "split": name, "seed": seed}
 
-    folder = workspace.stage(f"split-seed{seed}", [ingested, name, seed], make)
+    folder, manifest = workspace.stage(f"split-seed{seed}", [ingested, name, seed], make)
     ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
     users, items = IdMap(tuple(ids["users"]), "user"), IdMap(tuple(ids["items"]), "item")
 
@@ -110,8 +107,6 @@ def divide(
     table, user, item = load("train")
     train = Dataset(users, items, user, item, table["text"])
     valid, test = (HeldOut(users, items, *load(part)[1:]) for part in ("valid", "test"))
-    manifest = read_manifest(folder)
-    assert manifest is not None
     return Split(train, valid, test, name), manifest["key"]
 
 
@@ -134,9 +129,9 @@ def encode(
             "n_encoded": text.n_encoded,
         }
 
-    folder = workspace.stage(f"encode-seed{seed}", [split_key, [repr(encoder) for encoder in encoders]], make)
-    manifest = read_manifest(folder)
-    assert manifest is not None
+    folder, manifest = workspace.stage(
+        f"encode-seed{seed}", [split_key, [repr(encoder) for encoder in encoders]], make
+    )
     tensors = load_file(folder / "features.safetensors")
     text = TextFeatures(
         tensors["user"], tensors["item"], manifest["encoder"], manifest["fingerprint"], manifest["n_encoded"]
@@ -146,8 +141,8 @@ def encode(
 
 def fit_system(
     workspace: Workspace, system: System, split: Split, keys: Sequence[str], text: TextFeatures, seed: int
-) -> Path:
-    """Fit one system, measure it on test, keep model, history and per-user values; returns the stage's folder."""
+) -> tuple[Values, dict[str, Any], Path]:
+    """Fit one system, measure it on test, keep what it made; returns test values, manifest and folder."""
 
     def make(folder: Path) -> Mapping[str, Any]:
         history: list[dict[str, Any]] = []
@@ -184,16 +179,10 @@ def fit_system(
         }
 
     parts = [list(keys), dict(system.settings), seed]
-    return workspace.stage(f"{system.name}-seed{seed}", parts, make)
-
-
-def load_result(folder: Path) -> tuple[Values, dict[str, Any]]:
-    """Values of a fitted system in the order of the standard measures, and its manifest."""
-    manifest = read_manifest(folder)
-    assert manifest is not None
+    folder, manifest = workspace.stage(f"{system.name}-seed{seed}", parts, make)
     table = pl.read_parquet(folder / "per_user.parquet")
     loaded = manifest["whole"] | {label: table[label].to_numpy() for label in table.columns if label != "user"}
-    return {measure.label: loaded[measure.label] for measure in standard_measures()}, manifest
+    return {measure.label: loaded[measure.label] for measure in standard_measures()}, manifest, folder
 
 
 def _parquet(table: pl.DataFrame) -> bytes:

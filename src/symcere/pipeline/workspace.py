@@ -48,8 +48,10 @@ class Workspace:
     up_to_date: list[str] = field(default_factory=list)
     folders: dict[str, str] = field(default_factory=dict)
 
-    def stage(self, name: str, parts: Sequence[Any], make: Callable[[Path], Mapping[str, Any]]) -> Path:
-        """Return the folder of a stage, making it unless it stands there under the same key.
+    def stage(
+        self, name: str, parts: Sequence[Any], make: Callable[[Path], Mapping[str, Any]]
+    ) -> tuple[Path, dict[str, Any]]:
+        """Return a stage's folder and manifest, making it unless it stands there under the same key.
 
         Args:
             name: Of the stage.
@@ -58,7 +60,7 @@ class Workspace:
                 "note", a few words for the screen.
 
         Returns:
-            The folder.
+            The folder, and its manifest as read from disk, so that a stage made now and one found are the same.
 
         Raises:
             OutputError: If it cannot be written.
@@ -74,14 +76,14 @@ class Workspace:
             with new_folder(folder, key, fields) as temporary:
                 fields |= make(temporary)
                 fields["seconds"] = round(time.perf_counter() - began, 3)
-            manifest = fields
-        assert manifest is not None
+            manifest = read_manifest(folder)
+        assert manifest is not None  # new_folder has just written it
         self.seconds[name] = manifest["seconds"]
         self.folders[name] = folder.name
         if found:
             self.up_to_date.append(name)
         self.watch.end(name, manifest["note"], manifest["seconds"], up_to_date=found)
-        return folder
+        return folder, manifest
 
 
 def remove_unfinished(folder: Path, older_than: float = 86_400) -> None:
