@@ -34,12 +34,22 @@ def reviews_of(pairs, text="words here", time=None) -> Reviews:
             "item_id": items,
             "rating": [4.0] * len(pairs),
             "timestamp": time if time is not None else list(range(len(pairs))),
+            "helpful": [None] * len(pairs),
             "title": [""] * len(pairs),
             "text": [text] * len(pairs) if isinstance(text, str) else text,
         },
         schema=SCHEMA,
     )
     return Reviews(table, "test")
+
+
+def pytest_runtest_setup(item):
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no GPU that torch can use")
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import load_file
 
 import symcere as sc
 from symcere import cli
 from symcere.cli import main
 from symcere.evaluation.report import COLUMNS
-from symcere.pipeline.stages import encode
+from symcere.pipeline.stages import Encoding, encode
 from symcere.pipeline.workspace import Workspace, remove_unfinished
 
 FAST = ["--set", "dim=8", "--set", "max_epochs=6", "--set", "batch_size=256"]
@@ -133,8 +135,44 @@ def test_every_option_that_matters_is_in_the_key_of_its_stage(finished, symcere,
 
 def test_the_encoder_is_in_the_key_of_its_stage(split, tmp_path):
     workspace = Workspace(tmp_path, cli._Watch(quiet=True))
-    texts = [encode(workspace, split, "k", [sc.tfidf_encoder(n)], tmp_path / "c", 0)[0] for n in (8, 4)]
-    assert [text.user.shape[1] for text in texts] == [8, 4]
+    keys = []
+    for how in (
+        Encoding(lambda _: [sc.tfidf_encoder(8)]),
+        Encoding(lambda _: [sc.tfidf_encoder(4)]),
+        Encoding(lambda _: [sc.tfidf_encoder(4)], parts=("title", "body")),
+        Encoding(lambda _: [sc.tfidf_encoder(4)], weightings=[sc.Length()]),
+        Encoding(lambda _: [sc.tfidf_encoder(4)], weightings=[sc.Recency(10)]),
+        Encoding(lambda _: [sc.tfidf_encoder(4)], leave_one_out=True),
+    ):
+        text, key = encode(workspace, split, "k", how, tmp_path / "c", 0)
+        again, same = encode(workspace, split, "k", how, tmp_path / "c", 0)
+        assert key == same
+        assert again.user.tobytes() == text.user.tobytes()
+        assert len(again.own) == how.leave_one_out
+        keys.append(key)
+    assert len(set(keys)) == len(keys)
+    assert workspace.up_to_date == ["encode-seed0"] * len(keys)
+
+
+@pytest.mark.parametrize(
+    ("words", "width"),
+    [
+        (["--text-dim", "8"], 8),
+        (["--text-dim", "8", "--conditioning", "whiten"], 8),
+        (["--text-dim", "8", "--profile", "title-body,recency,leave-one-out"], 16),
+        (["--encoder", "{vectors}", "--text-dim", "2"], 2),
+        (["--encoder", "tfidf+{vectors}", "--conditioning", "none", "--text-dim", "5"], 8),
+    ],
+)
+def test_words_about_text_reach_the_features(file, symcere, tmp_path, words, width):
+    items = sc.read_reviews(file).table["item_id"].unique(maintain_order=True)
+    vectors = pl.DataFrame({"item_id": items, "v": np.random.default_rng(0).normal(size=(len(items), 3))})
+    vectors.with_columns(pl.col("v").arr.to_list()).write_parquet(tmp_path / "v.parquet")
+    words = [word.format(vectors=tmp_path / "v.parquet") for word in words]
+    code, _, err = symcere("run", file, "-o", tmp_path / "o", "--systems", "none", *FAST, *words)
+    assert code == 0, err
+    (features,) = (tmp_path / "o").glob("stages/encode-*/features.safetensors")
+    assert load_file(features)["user"].shape[1] == width
 
 
 def test_a_baseline_that_cannot_be_fitted_is_left_out_by_name(file, symcere, tmp_path, monkeypatch):
@@ -249,7 +287,14 @@ def test_a_csv_with_a_column_map_runs_and_hostile_ids_stay_data(symcere, tmp_pat
         (["run", "nowhere.json"], "does not exist"),
         (["run", "."], "is a folder"),
         (["run", "{file}", "--k-core", "500"], "left 0 of"),
-        (["run", "{file}", "--encoder", "magic"], "Unknown --encoder 'magic'. Known: tfidf, sentence"),
+        (
+            ["run", "{file}", "--encoder", "magic"],
+            "Unknown --encoder 'magic'. Known: auto, tfidf, distilled, sentence",
+        ),
+        (["run", "{file}", "--encoder", "none.npy"], "does not exist"),
+        (["run", "{file}", "--profile", "magic"], "Unknown --profile 'magic'. Known: mean, recency"),
+        (["run", "{file}", "--profile", "helpfulness", "--columns", "helpful=summary"], "'helpful', which is"),
+        (["run", "{file}", "--max-tokens", "1"], "max-tokens"),
         (["run", "{file}", "--systems", "magic"], "Unknown system 'magic'"),
         (["run", "{file}", "--source", "magic"], "Unknown --source 'magic'"),
         (["run", "{file}", "--columns", "colour=x"], "--columns maps one of user_id"),

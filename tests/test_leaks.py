@@ -8,6 +8,9 @@ import pytest
 
 import symcere as sc
 from symcere.data.reviews import Reviews
+from symcere.text.corpus import corpus_of
+from symcere.text.distilled import DistilledEncoder
+from test_encoders import TEACHER, Teacher
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def tampered(reviews, split):
 
 def test_changing_every_held_out_review_changes_no_byte_before_compare(split, text, quick, model, tampered):
     other = sc.split_random(tampered, seed=0)
-    assert other.train.text.to_list() == split.train.text.to_list()
+    assert other.train.review.equals(split.train.review)
     features = sc.encode_reviews(other.train, sc.tfidf_encoder(64))
     assert features.fingerprint == text.fingerprint
     assert features.user.tobytes() == text.user.tobytes()
@@ -41,11 +44,45 @@ def test_changing_every_held_out_review_changes_no_byte_before_compare(split, te
     assert fitted.item_emb.tobytes() == model.item_emb.tobytes()
 
 
-def test_words_of_held_out_reviews_are_unknown_to_the_encoder(tampered):
+@pytest.fixture(scope="module")
+def fitted(tampered):
+    """Encoders fitted on the train part of the tampered reviews."""
+    corpus = corpus_of(sc.split_random(tampered, seed=0).train.review)
+    return {
+        "tfidf": sc.tfidf_encoder(64).fit(corpus),
+        "distilled": DistilledEncoder(500, teacher=TEACHER).fit(corpus),
+    }
+
+
+def test_words_of_held_out_reviews_are_unknown_to_the_encoders(fitted):
+    assert "spoiler" not in fitted["tfidf"].parts[0].vocabulary_
+    assert not fitted["tfidf"].encode(["spoiler"]).any()
+    table = fitted["distilled"].table
+    assert "spoiler" not in table.bags.vocabulary
+    np.testing.assert_allclose(table.encode(["spoiler"])[0], table.mean / np.linalg.norm(table.mean), atol=1e-6)
+
+
+def test_the_teacher_reads_train_texts_and_their_words_alone(tampered):
     train = sc.split_random(tampered, seed=0).train
-    encoder = sc.tfidf_encoder(64).fit(train.text.to_list())
-    assert "spoiler" not in encoder.vectorizer.vocabulary_
-    assert not encoder.encode(["spoiler"]).any()
+    read = []
+
+    def teacher(texts):
+        read.extend(texts)
+        return Teacher().encode(texts)
+
+    sc.encode_reviews(train, DistilledEncoder(500, teacher=sc.function_encoder(teacher)))
+    assert read
+    assert not any("spoiler" in text for text in read)
+
+
+@pytest.mark.parametrize("weighting", [sc.Recency(30), sc.Length(), sc.InverseFrequency()])
+def test_weighted_profiles_see_train_alone(split, tampered, weighting):
+    one, other = (
+        sc.encode_reviews(part.train, sc.tfidf_encoder(8), weightings=[weighting], leave_one_out=True)
+        for part in (split, sc.split_random(tampered, seed=0))
+    )
+    assert one.user.tobytes() == other.user.tobytes()
+    assert one.own[0].vectors.tobytes() == other.own[0].vectors.tobytes()
 
 
 def test_another_test_part_changes_no_byte_of_the_model(split, text, quick, model):

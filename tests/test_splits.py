@@ -32,7 +32,7 @@ def test_a_split_is_a_partition_and_train_keeps_its_texts(pairs, splitter):
     split = splitter(reviews)
     parts = [pairs_of(part) for part in (split.train, split.valid, split.test)]
     assert sorted(pair for part in parts for pair in part) == pairs
-    texts = zip(split.train.user.tolist(), split.train.item.tolist(), split.train.text, strict=True)
+    texts = zip(split.train.user.tolist(), split.train.item.tolist(), split.train.review["text"], strict=True)
     assert all(text == f"{split.train.users.id(u)} on {split.train.items.id(i)}" for u, i, text in texts)
 
 

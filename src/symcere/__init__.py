@@ -55,8 +55,16 @@ if TYPE_CHECKING:
     from symcere.ids import IdMap
     from symcere.losses import symmetric_nce
     from symcere.recommender import Recommender
-    from symcere.text.encoders import sentence_encoder, tfidf_encoder
+    from symcere.text.choice import default_encoders
+    from symcere.text.conditioning import Conditioning
+    from symcere.text.corpus import corpus_of
+    from symcere.text.distilled import distilled_encoder
     from symcere.text.features import TextFeatures, encode_reviews
+    from symcere.text.function import function_encoder
+    from symcere.text.precomputed import precomputed
+    from symcere.text.profiles import Helpfulness, InverseFrequency, Length, Recency
+    from symcere.text.sentence import sentence_encoder
+    from symcere.text.tfidf import tfidf_encoder
     from symcere.training.config import SymcereSettings
     from symcere.training.loop import fit
 
@@ -83,8 +91,16 @@ _HOME = {
     "symcere.ids": ("IdMap",),
     "symcere.losses": ("symmetric_nce",),
     "symcere.recommender": ("Recommender",),
-    "symcere.text.encoders": ("sentence_encoder", "tfidf_encoder"),
+    "symcere.text.choice": ("default_encoders",),
+    "symcere.text.conditioning": ("Conditioning",),
+    "symcere.text.corpus": ("corpus_of",),
+    "symcere.text.distilled": ("distilled_encoder",),
     "symcere.text.features": ("TextFeatures", "encode_reviews"),
+    "symcere.text.function": ("function_encoder",),
+    "symcere.text.precomputed": ("precomputed",),
+    "symcere.text.profiles": ("Helpfulness", "InverseFrequency", "Length", "Recency"),
+    "symcere.text.sentence": ("sentence_encoder",),
+    "symcere.text.tfidf": ("tfidf_encoder",),
     "symcere.training.config": ("SymcereSettings",),
     "symcere.training.loop": ("fit",),
 }  # fmt: skip

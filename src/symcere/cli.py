@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from symcere.data.sources import Source
     from symcere.data.synthetic import World
     from symcere.pipeline.run import Result
-    from symcere.pipeline.stages import System
+    from symcere.pipeline.stages import Encoding, System
     from symcere.text.encoders import Encoder
+    from symcere.text.profiles import Weighting
 
 _ERRORS = Console(stderr=True, highlight=False)
 
@@ -54,6 +56,14 @@ class SplitName(StrEnum):
     TEMPORAL = "temporal"
 
 
+class ConditioningName(StrEnum):
+    """What is done to text vectors before they are profiles."""
+
+    NONE = "none"
+    CENTRE = "centre"
+    WHITEN = "whiten"
+
+
 _Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder to write; runs/NAME_OF_THE_FILE if left out.", show_default=False),
@@ -66,7 +76,33 @@ _SplitOption = Annotated[SplitName, typer.Option("--split", help="How interactio
 _Seed = Annotated[int, typer.Option("--seed", min=0, help="First seed, of split and training.")]
 _Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds; results are their means.")]
 _EncoderOption = Annotated[
-    str, typer.Option("--encoder", help="tfidf, sentence, or both joined by a plus: tfidf+sentence.")
+    str,
+    typer.Option(
+        "--encoder",
+        help="tfidf, distilled, sentence, sentence-float32, or a .npy or .parquet file of your own vectors; several "
+        "joined by a plus: tfidf+distilled. auto takes tfidf, and tfidf+distilled from 25,000 train reviews on.",
+    ),
+]
+_TextDim = Annotated[
+    int | None,
+    typer.Option("--text-dim", min=1, help="Length of a text profile.", show_default="384 tfidf, 256 others"),
+]
+_Conditioning = Annotated[
+    ConditioningName | None,
+    typer.Option(
+        "--conditioning", help="What is done to text vectors.", show_default="none for tfidf, whiten for others"
+    ),
+]
+_MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", min=3, max=512, help="The sentence encoder reads no further.")
+]
+_Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="mean, or by comma: recency, helpfulness, length, inverse-frequency (weights of reviews); title-body (a "
+        "profile of each); leave-one-out (training leaves the review of a pair out of its profiles).",
+    ),
 ]
 _Systems = Annotated[
     str,
@@ -79,7 +115,8 @@ _Columns = Annotated[
     list[str] | None,
     typer.Option(
         "--columns",
-        help="Column map OURS=THEIRS, by comma or repeated. Ours: user_id, item_id, rating, timestamp, title, text.",
+        help="Column map OURS=THEIRS, by comma or repeated. Ours: user_id, item_id, rating, timestamp, helpful, "
+        "title, text.",
         show_default=False,
     ),
 ]
@@ -121,6 +158,7 @@ def _root(
     "  symcere run reviews_Musical_Instruments_5.json.gz\n\n"
     "  symcere run hotels.parquet --k-core 3 --split temporal --seeds 3\n\n"
     "  symcere run mine.csv --columns user_id=customer,item_id=sku,text=comment --systems ease\n\n"
+    "  symcere run reviews.jsonl --encoder tfidf+distilled --profile recency,length\n\n"
     "  symcere run reviews.jsonl --json --quiet > result.json"
 )
 def run(
@@ -130,7 +168,11 @@ def run(
     split: _SplitOption = SplitName.RANDOM,
     seed: _Seed = 0,
     seeds: _Seeds = 1,
-    encoder: _EncoderOption = "tfidf",
+    encoder: _EncoderOption = "auto",
+    text_dim: _TextDim = None,
+    conditioning: _Conditioning = None,
+    max_tokens: _MaxTokens = 128,
+    profile: _Profile = "mean",
     systems: _Systems = _ALL_SYSTEMS,
     columns: _Columns = None,
     source: _SourceOption = None,
@@ -147,8 +189,9 @@ def run(
     compares them. Finished stages are kept: the same command goes on where it stopped.
     """
     result = _run(
-        file, out, k_core, split, seed, seeds, encoder, systems, columns or [], source, skip_bad, settings or [],
-        cache, threads, quiet=quiet,
+        file, out, k_core, split, seed, seeds,
+        _encoding(encoder, text_dim, conditioning, max_tokens, profile), systems, columns or [], source,
+        skip_bad, settings or [], cache, threads, quiet=quiet,
     )  # fmt: skip
     _show(result, as_json=as_json)
 
@@ -171,8 +214,8 @@ def demo(
     file = out / "reviews_synthetic.json.gz"
     write_amazon(world, file)
     result = _run(
-        file, out, 5, SplitName.RANDOM, seed, 1, "tfidf", _ALL_SYSTEMS, [], None, False, [], out / "cache", None,
-        quiet=quiet,
+        file, out, 5, SplitName.RANDOM, seed, 1, _encoding("auto"), _ALL_SYSTEMS, [], None, False, [], out / "cache",
+        None, quiet=quiet,
     )  # fmt: skip
     ceiling = _ceiling(world, result.split)
     result.summary["ceiling"] = {"ndcg@10": ceiling}
@@ -245,7 +288,7 @@ def _run(
     split: SplitName,
     seed: int,
     seeds: int,
-    encoder: str,
+    encoding: "Encoding",
     systems: str,
     columns: Sequence[str],
     source: str | None,
@@ -262,7 +305,6 @@ def _run(
         _source(source),
         _systems(systems, _settings(settings)),
     )
-    encoders = _encoders(encoder)
     from symcere.pipeline.run import run as run_pipeline
     from symcere.pipeline.workspace import Workspace, remove_unfinished
 
@@ -284,7 +326,7 @@ def _run(
             splitter=_splitter(split),
             split_name=split.value,
             seeds=range(seed, seed + seeds),
-            encoders=encoders,
+            encoding=encoding,
             cache=cache,
             systems=fitters,
             command=shlex.join(["symcere", *sys.argv[1:]]),
@@ -342,15 +384,78 @@ def _splitter(name: SplitName) -> Callable[["Reviews", int], "Split"]:
     return by_name[name]
 
 
-def _encoders(words: str) -> list["Encoder"]:
-    from symcere.text.encoders import sentence_encoder, tfidf_encoder
+def _encoding(
+    words: str,
+    text_dim: int | None = None,
+    conditioning: ConditioningName | None = None,
+    max_tokens: int = 128,
+    profile: str = "mean",
+) -> "Encoding":
+    """How reviews become features: encoders joined by plus, and words of --profile by comma."""
+    from symcere.pipeline.stages import Encoding
+    from symcere.text.choice import default_encoders
+    from symcere.text.profiles import Helpfulness, InverseFrequency, Length, Recency
 
-    by_name: Mapping[str, Callable[[], Encoder]] = {"tfidf": tfidf_encoder, "sentence": sentence_encoder}
-    names = words.split("+")
-    for name in names:
-        if name not in by_name:
-            raise ConfigError(f"Unknown --encoder {name!r}. Known: {', '.join(by_name)}, or several joined by '+'.")
-    return [by_name[name]() for name in dict.fromkeys(names)]
+    by_name: Mapping[str, Weighting] = {
+        "recency": Recency(),
+        "helpfulness": Helpfulness(),
+        "length": Length(),
+        "inverse-frequency": InverseFrequency(),
+    }
+    asked = [word.strip() for word in profile.split(",")]
+    for word in asked:
+        if word not in (*by_name, "mean", "title-body", "leave-one-out"):
+            known = ", ".join(("mean", *by_name, "title-body", "leave-one-out"))
+            raise ConfigError(f"Unknown --profile {word!r}. Known: {known}.")
+    named = None if words == "auto" else [_encoder(word, max_tokens) for word in dict.fromkeys(words.split("+"))]
+
+    def encoders(n_reviews: int) -> "list[Encoder]":
+        chosen = default_encoders(n_reviews) if named is None else named
+        return [_with_conditioning(encoder, text_dim, conditioning) for encoder in chosen]
+
+    return Encoding(
+        encoders,
+        parts=("title", "body") if "title-body" in asked else ("review",),
+        weightings=[by_name[word] for word in dict.fromkeys(asked) if word in by_name],
+        leave_one_out="leave-one-out" in asked,
+    )
+
+
+def _encoder(word: str, max_tokens: int) -> "Encoder":
+    from symcere.text.distilled import DistilledEncoder
+    from symcere.text.precomputed import precomputed
+    from symcere.text.sentence import sentence_encoder
+    from symcere.text.tfidf import tfidf_encoder
+
+    by_name: Mapping[str, Callable[[], Encoder]] = {
+        "tfidf": tfidf_encoder,
+        "distilled": lambda: DistilledEncoder(teacher=sentence_encoder(max_tokens)),
+        "sentence": lambda: sentence_encoder(max_tokens),
+        "sentence-float32": lambda: sentence_encoder(max_tokens, runtime="float32"),
+    }
+    if word.endswith((".npy", ".parquet")):
+        return precomputed(word)
+    if word not in by_name:
+        raise ConfigError(
+            f"Unknown --encoder {word!r}. Known: auto, {', '.join(by_name)}, a .npy or .parquet file, or several "
+            "joined by '+'."
+        )
+    return by_name[word]()
+
+
+def _with_conditioning(encoder: Any, text_dim: int | None, kind: ConditioningName | None) -> "Encoder":
+    """The encoder with another conditioning, or width; TF-IDF has its width from its SVD."""
+    from symcere.text.conditioning import Conditioning
+    from symcere.text.tfidf import TfidfEncoder
+
+    if text_dim and isinstance(encoder, TfidfEncoder):
+        encoder = replace(encoder, text_dim=text_dim)
+    conditioning = encoder.conditioning
+    dim = text_dim or conditioning.dim
+    if kind is not None or conditioning.kind != "none":
+        conditioning = Conditioning(kind.value if kind else conditioning.kind, dim)
+    chosen: Encoder = replace(encoder, conditioning=conditioning)
+    return chosen
 
 
 def _settings(words: Sequence[str]) -> dict[str, Any]:
@@ -440,10 +545,13 @@ class _Watch:
         self.bars.stop()
 
     def begin(self, stage: str) -> None:
-        self.task = self.bars.add_task(stage, total=None, note="")
+        self.task, self.phase = self.bars.add_task(stage, total=None, note=""), ""
 
-    def progress(self, done: int, total: int, note: str) -> None:
-        self.bars.update(self.task, completed=done, total=total, note=f"{done:,}/{total:,} {note}")
+    def progress(self, phase: str, share: float, note: str) -> None:
+        if phase != self.phase:
+            self.bars.reset(self.task, note=note)  # the time left is that of the phase
+            self.phase = phase
+        self.bars.update(self.task, completed=share, total=1.0, note=note)
 
     def end(self, stage: str, note: str, seconds: float, *, up_to_date: bool) -> None:
         self.bars.remove_task(self.task)

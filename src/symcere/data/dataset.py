@@ -12,6 +12,9 @@ from scipy.sparse import csr_array
 from symcere.errors import DataError
 from symcere.ids import IdMap
 
+REVIEW = ("rating", "timestamp", "helpful", "title", "text")
+"""What a review says beside who and what: the columns of Reviews.table that train keeps."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -22,24 +25,29 @@ class Dataset:
         items: Ids of all items of the split.
         user: User index of each interaction.
         item: Item index of each interaction.
-        text: Title and body of each review, "" where there is none.
+        review: The columns REVIEW of each interaction, typed as in Reviews.table.
 
     Raises:
-        DataError: If lengths differ, an index is out of range, or a (user, item) pair occurs twice.
+        DataError: If lengths differ, a column is missing, an index is out of range, or a (user, item) pair occurs
+            twice.
     """
 
     users: IdMap
     items: IdMap
     user: Int[ndarray, " interactions"]
     item: Int[ndarray, " interactions"]
-    text: pl.Series
+    review: pl.DataFrame
 
     def __post_init__(self) -> None:
         """Check lengths, ranges and uniqueness."""
-        if not len(self.user) == len(self.item) == len(self.text):
+        if not len(self.user) == len(self.item) == len(self.review):
             raise DataError(
-                f"user, item and text must be of equal length; found {len(self.user)}, {len(self.item)}, "
-                f"{len(self.text)}."
+                f"user, item and review must be of equal length; found {len(self.user)}, {len(self.item)}, "
+                f"{len(self.review)}."
+            )
+        if self.review.columns != list(REVIEW):
+            raise DataError(
+                f"A train review has columns {', '.join(REVIEW)}; found {', '.join(self.review.columns)}."
             )
         _check_pairs(self.user, self.item, self.users, self.items)
 

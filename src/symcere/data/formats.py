@@ -149,6 +149,8 @@ def _read_parquet(path: Path, mapping: Mapping[str, str]) -> pl.DataFrame:
         table = pl.read_parquet(path, columns=sorted(set(mapping.values())))
         stamps = [name for name, kind in table.schema.items() if kind.is_temporal() and kind != pl.Time]
         table = table.with_columns(pl.col(stamps).dt.epoch("s"))
+        if table.schema.get(votes := mapping.get("helpful", ""), pl.Null) == pl.List:
+            table = table.with_columns(pl.col(votes).list.first())  # [helpful votes, all votes]
         for ours in ("user_id", "item_id"):
             table = table.with_columns(_id_column(path, table[mapping[ours]]))
         return table.select(pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in mapping.items())

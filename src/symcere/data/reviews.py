@@ -17,6 +17,7 @@ SCHEMA = pl.Schema(
         "item_id": pl.String,
         "rating": pl.Float32,
         "timestamp": pl.Int64,
+        "helpful": pl.Float32,
         "title": pl.String,
         "text": pl.String,
     }
@@ -40,7 +41,8 @@ class Reviews:
 
     Args:
         table: Columns user_id, item_id (text, never empty), rating (float32; null where unknown),
-            timestamp (seconds since 1970; null where unknown), title and text (never null).
+            timestamp (seconds since 1970; null where unknown), helpful (votes of readers; null where
+            unknown), title and text (never null).
         source: The corpus or file format that was recognised.
         steps: Counts after each stage so far, oldest first.
         n_without_text: Rows without any text. They stay as interactions and take no part in text terms.
@@ -106,8 +108,8 @@ def read_reviews(
     Args:
         path: The file.
         source: Take this corpus' field names instead of recognising them.
-        columns: Our column -> the file's column, for any of user_id, item_id, rating, timestamp, title, text;
-            wins over what is recognised.
+        columns: Our column -> the file's column, for any of user_id, item_id, rating, timestamp, helpful, title,
+            text; wins over what is recognised.
         skip_bad: Drop and count lines that cannot be parsed, instead of raising at the first one.
 
     Returns:
@@ -138,7 +140,7 @@ def _clean(path: Path, table: pl.DataFrame, source: str, n_bad: int) -> Reviews:
     table = table.with_columns(
         pl.lit(None, dtype=pl.String).alias(name) for name in COLUMNS if name not in table.columns
     ).select(COLUMNS)
-    table = table.with_columns(pl.col("title", "text").fill_null(""), _seconds(table["timestamp"]))
+    table = table.with_columns(pl.col("title", "text").fill_null(""), _seconds(table["timestamp"]), _VOTES)
     steps = [count("read", table, dropped=n_bad)]
 
     def drop(name: str, keep: pl.Expr, table: pl.DataFrame) -> pl.DataFrame:
@@ -163,6 +165,16 @@ def _clean(path: Path, table: pl.DataFrame, source: str, n_bad: int) -> Reviews:
         found = "; ".join(f"{step.dropped} dropped: {step.name}" for step in steps if step.dropped) or "0 rows"
         raise DataError(f"{path} holds no usable review ({found}). Check the file and the column map.")
     return Reviews(first.select(COLUMNS).cast(SCHEMA), source, tuple(steps))
+
+
+_VOTES = (
+    pl.when(pl.col("helpful").str.starts_with("["))
+    .then("helpful")
+    .otherwise(pl.col("helpful").str.replace_all(",", "", literal=True))
+    .str.extract(r"(\d+)")
+    .cast(pl.Float32, strict=False)
+)
+"""Votes as a number: 3, 1,234 (Amazon 2018), and the first of [2, 5] (Amazon 2014: two of five found it helpful)."""
 
 
 def _seconds(column: pl.Series) -> pl.Series:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-COLUMNS = ("user_id", "item_id", "rating", "timestamp", "title", "text")
+COLUMNS = ("user_id", "item_id", "rating", "timestamp", "helpful", "title", "text")
 REQUIRED = ("user_id", "item_id", "text")
 
 
@@ -30,13 +30,14 @@ _AMAZON = {
     "text": "reviewText",
 }
 
-AMAZON_2014 = Source("amazon-2014", _AMAZON, frozenset({"reviewerID", "asin", "helpful"}))
-AMAZON_2018 = Source("amazon-2018", _AMAZON, frozenset({"reviewerID", "asin"}))
+AMAZON_2014 = Source("amazon-2014", _AMAZON | {"helpful": "helpful"}, frozenset({"reviewerID", "asin", "helpful"}))
+AMAZON_2018 = Source("amazon-2018", _AMAZON | {"helpful": "vote"}, frozenset({"reviewerID", "asin"}))
 YELP = Source(
     "yelp",
-    {"user_id": "user_id", "item_id": "business_id", "rating": "stars", "timestamp": "date", "text": "text"},
+    {"user_id": "user_id", "item_id": "business_id", "rating": "stars", "timestamp": "date", "helpful": "useful",
+     "text": "text"},
     frozenset({"user_id", "business_id", "stars"}),
-)
+)  # fmt: skip
 
 SOURCES = (AMAZON_2014, AMAZON_2018, YELP)
 """In order of recognition: the first whose marks are all present is taken."""
@@ -47,6 +48,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
                 "place_id", "restaurant_id", "gmap_id"),
     "rating": ("rating", "stars", "overall", "score", "star_rating"),
     "timestamp": ("timestamp", "time", "date", "unixreviewtime", "review_date", "created_at"),
+    "helpful": ("helpful", "helpful_votes", "helpful_vote", "vote", "votes", "useful", "thumbs_up"),
     "title": ("title", "summary", "review_title", "review_headline", "headline"),
     "text": ("text", "review_text", "reviewtext", "review", "review_body", "body", "content", "comment"),
 }  # fmt: skip

@@ -6,7 +6,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from symcere import rng
-from symcere.data.dataset import Dataset, HeldOut, Split
+from symcere.data.dataset import REVIEW, Dataset, HeldOut, Split
 from symcere.data.reviews import Reviews
 from symcere.errors import ConfigError, DataError
 from symcere.ids import IdMap
@@ -148,11 +148,10 @@ def _split(
     part: Int[ndarray, " reviews"],
     name: str,
 ) -> Split:
-    """Give train its text; take everything but the pairs from valid and test."""
+    """Give train its reviews; take everything but the pairs from valid and test."""
     seen = part == _TRAIN
-    text = table.filter(seen).select(pl.concat_str("title", "text", separator="\n").str.strip_chars("\n")).to_series()
     return Split(
-        train=Dataset(users, items, user[seen], item[seen], text.alias("text")),
+        train=Dataset(users, items, user[seen], item[seen], table.filter(seen).select(REVIEW)),
         valid=HeldOut(users, items, user[part == _VALID], item[part == _VALID]),
         test=HeldOut(users, items, user[part == _TEST], item[part == _TEST]),
         name=name,

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from symcere import rng
+from symcere.data.reviews import SCHEMA, Reviews
 from symcere.errors import ConfigError
 from symcere.ids import IdMap
 from symcere.manifest import write_file
@@ -43,7 +44,7 @@ class World:
     """Reviews and the truth behind them.
 
     Args:
-        table: Columns user_id, item_id, rating, timestamp, title, text.
+        table: Reviews, in the columns of Reviews.table.
         user_ids: Id of each row of `likes`.
         item_ids: Id of each row of `has`.
         likes: Which facts each user likes.
@@ -59,6 +60,11 @@ class World:
     has: Bool[ndarray, "items facts"]
     log_appeal: Float[ndarray, " items"]
     taste: float
+
+    @property
+    def reviews(self) -> Reviews:
+        """The reviews as if they had been read from a file."""
+        return Reviews(self.table, "synthetic")
 
     @property
     def log_choice(self) -> Float[ndarray, "users items"]:
@@ -104,7 +110,7 @@ def anchoring_world(
     Example:
         >>> world = anchoring_world(20, 30, 5)
         >>> world.table.columns
-        ['user_id', 'item_id', 'rating', 'timestamp', 'title', 'text']
+        ['user_id', 'item_id', 'rating', 'timestamp', 'helpful', 'title', 'text']
     """
     if n_users < 2 or reviews_per_user < 1 or n_items < 2 * reviews_per_user:
         raise ConfigError(
@@ -132,9 +138,11 @@ def anchoring_world(
             "item_id": [world.item_ids[i] for i in item],
             "rating": [float(r) for r in rating],
             "timestamp": _EPOCH + draws.integers(0, 100_000_000, len(user)),
+            "helpful": None,
             "title": [_feeling(r, draws) for r in rating],
             "text": [_review(likes[u], has[i], r, draws) for u, i, r in zip(user, item, rating, strict=True)],
-        }
+        },
+        schema=SCHEMA,
     ).sort("timestamp")
     return World(table, world.user_ids, world.item_ids, likes, has, log_appeal, taste)
 
@@ -151,7 +159,12 @@ def write_amazon(world: World, path: str | Path) -> None:
     """
     names = {"user_id": "reviewerID", "item_id": "asin", "rating": "overall", "timestamp": "unixReviewTime",
              "title": "summary", "text": "reviewText"}  # fmt: skip
-    rows = world.table.rename(names).with_columns(helpful=pl.lit([0, 0])).iter_rows(named=True)
+    rows = (
+        world.table.rename(names)
+        .with_columns(helpful=pl.lit([0, 0]))
+        .select(*names.values(), "helpful")
+        .iter_rows(named=True)
+    )
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     write_file(Path(path), gzip.compress(lines.encode(), mtime=0))
 

@@ -2,10 +2,15 @@
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+PairFeatures: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(user nodes, item nodes) -> profiles of the users and items of a batch's own pairs."""
 
 
 class TextTower(nn.Module):
@@ -16,17 +21,23 @@ class TextTower(nn.Module):
         dim: Length of an embedding.
         hidden: Width of the hidden layer; 0 for a linear projection.
         generator: Source of the initial values (uniform, as nn.Linear).
+        of_pairs: Profiles of the nodes of a batch's own pairs where they differ from `features`: without the review
+            of the pair, for leave-one-out.
     """
 
     features: Tensor
-    has_text: Tensor
 
     def __init__(
-        self, features: Float[Tensor, "nodes text_dim"], dim: int, hidden: int, generator: torch.Generator
+        self,
+        features: Float[Tensor, "nodes text_dim"],
+        dim: int,
+        hidden: int,
+        generator: torch.Generator,
+        of_pairs: PairFeatures | None = None,
     ) -> None:
         super().__init__()
+        self.of_pairs = of_pairs or (lambda user, item: (self.features[user], self.features[item]))
         self.register_buffer("features", features)
-        self.register_buffer("has_text", features.abs().sum(1) > 0)
         widths = [features.shape[1], *([hidden] if hidden else []), dim]
         self.weights = nn.ParameterList(
             (torch.rand(n_out, n_in, generator=generator) * 2 - 1) / math.sqrt(n_in)
@@ -35,7 +46,10 @@ class TextTower(nn.Module):
 
     def forward(self, node: Tensor | None = None) -> Float[Tensor, "nodes dim"]:
         """Projected profiles of `node` (all nodes if left out); exactly 0 where there is no text."""
-        x = self.features if node is None else self.features[node]
+        return self.project(self.features if node is None else self.features[node])
+
+    def project(self, x: Float[Tensor, "rows text_dim"]) -> Float[Tensor, "rows dim"]:
+        """Projected profiles, whosesoever they are."""
         for weight in self.weights[:-1]:
             x = torch.relu(x @ weight.T)
         projected: Tensor = x @ self.weights[-1].T

@@ -42,9 +42,11 @@ class SymcereModel(nn.Module):
         """Unweighted loss terms of a batch: "cross", "intra_graph", "intra_text", "bpr", "l2"."""
         item, negative = item + self.n_users, negative + self.n_users
         g = functional.normalize(self.graph(), dim=1)
-        t_user, t_item, t_negative = (functional.normalize(self.text(n), dim=1) for n in (user, item, negative))
+        x_user, x_item = self.text.of_pairs(user, item)
+        t_user, t_item = (functional.normalize(self.text.project(x), dim=1) for x in (x_user, x_item))
+        t_negative = functional.normalize(self.text(negative), dim=1)
         g_user, g_item, ego = g[user], g[item], self.graph.ego
-        user_text, item_text = self.text.has_text[user], self.text.has_text[item]
+        user_text, item_text = x_user.any(1), x_item.any(1)
         final = [self._fuse(g[n], t) for n, t in ((user, t_user), (item, t_item), (negative, t_negative))]
         return {
             "cross": (self._nce(g_user, t_item, known, item_text) + self._nce(t_user, g_item, known, user_text)) / 2,

@@ -16,10 +16,9 @@ from symcere.errors import ConfigError
 from symcere.evaluation.compare import Values, report_of
 from symcere.evaluation.report import Example, Page, to_html, to_markdown
 from symcere.manifest import VERSION, digest_file, write_file
-from symcere.pipeline.stages import System, divide, encode, fit_system, ingest
+from symcere.pipeline.stages import Encoding, System, divide, encode, fit_system, ingest
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender
-from symcere.text.encoders import Encoder
 
 OURS = "symcere"
 """The system that the others are compared with."""
@@ -53,7 +52,7 @@ def run(
     splitter: Callable[[Reviews, int], Split],
     split_name: str,
     seeds: Sequence[int],
-    encoders: Sequence[Encoder],
+    encoding: Encoding,
     cache: Path,
     systems: Sequence[System],
     command: str,
@@ -70,7 +69,7 @@ def run(
         splitter: (reviews, seed) -> split.
         split_name: How the split is called.
         seeds: Each gives a split and a fit of every system.
-        encoders: Encoders of the reviews; their profiles are concatenated.
+        encoding: How reviews become text features.
         cache: Root folder of the vector cache.
         systems: At least SymCERE.
         command: The command line, for the report.
@@ -88,7 +87,7 @@ def run(
     first: Path | None = None
     for seed in seeds:
         split, split_key = divide(workspace, reviews, ingested, splitter, split_name, seed)
-        text, text_key = encode(workspace, split, split_key, encoders, cache, seed)
+        text, text_key = encode(workspace, split, split_key, encoding, cache, seed)
         values: dict[str, Values] = {}
         for system in systems:
             if system.name in skipped:
@@ -129,7 +128,7 @@ def run(
         dials={name: [d["popularity_weight"] for d in details[name]] for name in names},
         skipped=skipped,
         examples=examples(model, runs[0][0]),
-        encoder="+".join(encoder.name for encoder in encoders),
+        encoder=text.encoder,
     )
     summary = _summary(page, workspace)
     _write(workspace, page, summary, model, {"k_core": k, "columns": dict(columns), "sha256": sha256})

@@ -13,7 +13,7 @@ import polars as pl
 from numpy import ndarray
 from safetensors.numpy import load_file, save
 
-from symcere.data.dataset import Dataset, HeldOut, Split
+from symcere.data.dataset import REVIEW, Dataset, HeldOut, Split
 from symcere.data.formats import digest_input
 from symcere.data.kcore import k_core
 from symcere.data.reviews import Reviews, Step, read_reviews
@@ -23,8 +23,10 @@ from symcere.evaluation.measures import standard_measures
 from symcere.ids import IdMap
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender, Scored
-from symcere.text.encoders import Encoder
-from symcere.text.features import TextFeatures, encode_reviews
+from symcere.text.corpus import Part
+from symcere.text.encoders import Encoder, Progress
+from symcere.text.features import OwnReviews, TextFeatures, encode_reviews
+from symcere.text.profiles import Weighting
 from symcere.training.loop import Epoch, OnEpoch
 from symcere.training.tuning import valid_ndcg
 
@@ -46,6 +48,23 @@ class System:
     settings: Mapping[str, Any]
     uses_text: bool = False
     max_epochs: int = 1
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How reviews become text features.
+
+    Args:
+        encoders: Number of train reviews -> encoders; their profiles stand side by side.
+        parts: What is read of a review.
+        weightings: Weights of the reviews in a profile, multiplied.
+        leave_one_out: Whether training takes the review of a pair out of the pair's profiles.
+    """
+
+    encoders: Callable[[int], Sequence[Encoder]]
+    parts: Sequence[Part] = ("review",)
+    weightings: Sequence[Weighting] = ()
+    leave_one_out: bool = False
 
 
 def ingest(
@@ -86,8 +105,8 @@ def divide(
 
     def make(folder: Path) -> Mapping[str, Any]:
         split = splitter(reviews, seed)
-        train = {"user": split.train.user, "item": split.train.item, "text": split.train.text}
-        (folder / "train.parquet").write_bytes(_parquet(pl.DataFrame(train)))
+        train = split.train.review.with_columns(user=split.train.user, item=split.train.item)
+        (folder / "train.parquet").write_bytes(_parquet(train))
         for part, held_out in (("valid", split.valid), ("test", split.test)):
             pairs = pl.DataFrame({"user": held_out.user, "item": held_out.item})
             (folder / f"{part}.parquet").write_bytes(_parquet(pairs))
@@ -105,37 +124,59 @@ def divide(
         return table, table["user"].to_numpy(), table["item"].to_numpy()
 
     table, user, item = load("train")
-    train = Dataset(users, items, user, item, table["text"])
+    train = Dataset(users, items, user, item, table.select(REVIEW))
     valid, test = (HeldOut(users, items, *load(part)[1:]) for part in ("valid", "test"))
     return Split(train, valid, test, name), manifest["key"]
 
 
 def encode(
-    workspace: Workspace, split: Split, split_key: str, encoders: Sequence[Encoder], cache: Path, seed: int
+    workspace: Workspace, split: Split, split_key: str, how: Encoding, cache: Path, seed: int
 ) -> tuple[TextFeatures, str]:
     """Encode the train reviews; returns the features and the key of the stage."""
+    encoders = how.encoders(len(split.train))
 
     def make(folder: Path) -> Mapping[str, Any]:
-        def on_progress(done: int, total: int) -> None:
-            workspace.watch.progress(done, total, "reviews")
+        def on_progress(now: Progress) -> None:
+            workspace.watch.progress(now.phase, now.share, f"{now.phase}: {now.done:,}/{now.total:,} texts")
 
-        text = encode_reviews(split.train, *encoders, cache=cache, on_progress=on_progress)
+        text = encode_reviews(
+            split.train,
+            *encoders,
+            parts=how.parts,
+            weightings=how.weightings,
+            leave_one_out=how.leave_one_out,
+            cache=cache,
+            on_progress=on_progress,
+        )
         (folder / "features.safetensors").write_bytes(save({"user": text.user, "item": text.item}))
+        for number, own in enumerate(text.own):
+            np.save(folder / f"own{number}.npy", own.vectors)
+            shares = {"user_share": own.user_share, "item_share": own.item_share}
+            (folder / f"own{number}.safetensors").write_bytes(save(shares))
         note = f"{text.n_encoded:,} texts encoded by {text.encoder}, {text.user.shape[1]} dimensions"
         return {
             "note": note,
             "encoder": text.encoder,
             "fingerprint": text.fingerprint,
             "n_encoded": text.n_encoded,
+            "n_own": len(text.own),
         }
 
-    folder, manifest = workspace.stage(
-        f"encode-seed{seed}", [split_key, [repr(encoder) for encoder in encoders]], make
-    )
+    parts = [
+        split_key,
+        [encoder.identity for encoder in encoders],
+        list(how.parts),
+        [repr(weighting) for weighting in how.weightings],
+        how.leave_one_out,
+    ]
+    folder, manifest = workspace.stage(f"encode-seed{seed}", parts, make)
     tensors = load_file(folder / "features.safetensors")
-    text = TextFeatures(
-        tensors["user"], tensors["item"], manifest["encoder"], manifest["fingerprint"], manifest["n_encoded"]
+    own = tuple(
+        OwnReviews(np.load(folder / f"own{n}.npy", mmap_mode="r"), **load_file(folder / f"own{n}.safetensors"))
+        for n in range(manifest["n_own"])
     )
+    about = {name: manifest[name] for name in ("encoder", "fingerprint", "n_encoded")}
+    text = TextFeatures(tensors["user"], tensors["item"], own=own, **about)
     return text, manifest["key"]
 
 
@@ -150,7 +191,8 @@ def fit_system(
         def on_epoch(epoch: Epoch) -> None:
             history.append(asdict(epoch))
             best = f", valid NDCG@10 {epoch.best_ndcg:.4f}" if epoch.best_ndcg else ""
-            workspace.watch.progress(epoch.epoch, system.max_epochs, f"epochs at most, loss {epoch.loss:.3f}{best}")
+            note = f"{epoch.epoch:,}/{system.max_epochs:,} epochs at most, loss {epoch.loss:.3f}{best}"
+            workspace.watch.progress("", epoch.epoch / system.max_epochs, note)
 
         began = time.perf_counter()
         fitted = system.fit(split.train, split.valid, text, seed, on_epoch)

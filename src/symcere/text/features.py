@@ -1,20 +1,67 @@
-"""Text features: one profile for every user and item, the mean of the vectors of its train reviews."""
+"""Text features: profiles of all users and items, pooled while the vectors of their train reviews pass by."""
 
-import html
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import polars as pl
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from symcere.data.dataset import Dataset, interaction_matrix
+from symcere import rng
+from symcere.data.dataset import Dataset
 from symcere.errors import DataError
 from symcere.manifest import digest
-from symcere.text.cache import encode_cached
-from symcere.text.encoders import Encoder
+from symcere.text.cache import VectorCache
+from symcere.text.conditioning import SAMPLE, Affine, fit_conditioning
+from symcere.text.corpus import Part, corpus_of
+from symcere.text.encoders import Encoder, OnProgress, Vectors
+from symcere.text.function import function_encoder
+from symcere.text.profiles import Pool, Weighting, review_weights
+
+
+@dataclass(frozen=True, eq=False)
+class OwnReviews:
+    """What each train review adds to the two profiles of its own pair, so that training can take it out again.
+
+    Args:
+        vectors: float32 (n_reviews x width), conditioned like the profiles; a zero row where a review has none.
+        user_share: Weight of the review in the profile of its user, 0 to 1.
+        item_share: Weight of the review in the profile of its item, 0 to 1.
+    """
+
+    vectors: Float[ndarray, "n_reviews width"]
+    user_share: Float[ndarray, " n_reviews"]
+    item_share: Float[ndarray, " n_reviews"]
+
+    def left_out(
+        self,
+        review: Int[ndarray, " batch"],
+        user_profile: Float[ndarray, "batch width"],
+        item_profile: Float[ndarray, "batch width"],
+    ) -> tuple[Float[ndarray, "batch width"], Float[ndarray, "batch width"]]:
+        """Return the profiles of the users and items of some reviews as if these had not been written.
+
+        Args:
+            review: Train reviews.
+            user_profile: Profile of the user of each.
+            item_profile: Profile of the item of each.
+
+        Returns:
+            (profile - share * vector) / (1 - share); zero where nothing else is known of the node.
+        """
+        own = self.vectors[review]
+
+        def without(profile: ndarray, share: ndarray) -> ndarray:
+            left = np.maximum(1 - share, 0)[:, None]
+            return np.where(left > 1e-6, (profile - share[:, None] * own) / np.maximum(left, 1e-6), 0).astype(
+                np.float32
+            )
+
+        return without(user_profile, self.user_share[review]), without(item_profile, self.item_share[review])
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +74,7 @@ class TextFeatures:
         encoder: Name of the encoder.
         fingerprint: Digest of the encoder and all that it was fitted on.
         n_encoded: Texts that had to be encoded; 0 when the cache held them all.
+        own: For leave-one-out profiles: the reviews behind each block of columns, in order; empty for plain ones.
 
     Raises:
         DataError: If a value is not finite or the widths differ.
@@ -37,6 +85,7 @@ class TextFeatures:
     encoder: str
     fingerprint: str
     n_encoded: int = 0
+    own: tuple[OwnReviews, ...] = ()
 
     def __post_init__(self) -> None:
         """Check finiteness and width."""
@@ -45,23 +94,60 @@ class TextFeatures:
         if not (np.isfinite(self.user).all() and np.isfinite(self.item).all()):
             raise DataError("Text features must be finite. Check the vectors of the encoder for NaN.")
 
+    def left_out(
+        self, user: Int[ndarray, " batch"], item: Int[ndarray, " batch"], review: Int[ndarray, " batch"]
+    ) -> tuple[Float[ndarray, "batch text_dim"], Float[ndarray, "batch text_dim"]]:
+        """Return profiles of users and items as if the reviews of their pairs had not been written.
+
+        Args:
+            user: Users.
+            item: Items.
+            review: Train review of each pair.
+
+        Returns:
+            Profiles of the users and of the items.
+        """
+        user_blocks, item_blocks = [], []
+        begin = 0
+        for own in self.own:
+            columns = slice(begin, begin := begin + own.vectors.shape[1])
+            without = own.left_out(review, self.user[user, columns], self.item[item, columns])
+            user_blocks.append(without[0])
+            item_blocks.append(without[1])
+        return np.concatenate(user_blocks, axis=1), np.concatenate(item_blocks, axis=1)
+
+    def shuffled(self, seed: int = 0) -> "TextFeatures":
+        """Return a control: every profile belongs to another user, or another item, drawn at random."""
+        draws = rng.stream(seed, "shuffled text")
+        user, item = (side[draws.permutation(len(side))] for side in (self.user, self.item))
+        return replace(self, user=user, item=item, own=(), fingerprint=digest(self.fingerprint, "shuffled", seed))
+
 
 def encode_reviews(
     train: Dataset,
-    *encoders: Encoder,
+    *encoders: Encoder | Callable[[list[str]], Any],
+    parts: Sequence[Part] = ("review",),
+    weightings: Sequence[Weighting] = (),
+    leave_one_out: bool = False,
     cache: str | Path | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> TextFeatures:
     """Encode the train reviews and pool them into profiles.
 
-    With several encoders their profiles stand side by side. Reviews without text are left out of the mean;
-    a node without any text keeps a zero row, and the model leaves it out of the text terms.
+    Each distinct text is encoded once, in chunks; profiles gather chunk by chunk, so that memory holds the profiles
+    and not the vectors of all reviews. Reviews without text are left out of the mean; a node without any text keeps
+    a zero row, and the model leaves it out of the text terms.
 
     Args:
         train: The train part; nothing else has text.
-        *encoders: At least one.
+        *encoders: At least one; or functions from a list of texts to an array. Their profiles stand side by side.
+        parts: What is read of a review: ("review",) is title and body as one text; ("title", "body") gives profiles
+            of both, side by side.
+        weightings: Weights of the reviews in a profile, multiplied; none for a plain mean.
+        leave_one_out: Keep the review vectors, so that training can take the review of a pair out of the pair's
+            profiles. They stay in memory: 4 bytes x n_reviews x text_dim.
         cache: Root folder of the vector cache; None to encode without one.
-        on_progress: Called with (texts done, texts to encode) while an encoder works.
+        on_progress: Called while an encoder works.
 
     Returns:
         The features.
@@ -69,85 +155,117 @@ def encode_reviews(
     Raises:
         DataError: If no review has text, or no encoder is given.
         OutputError: If the cache cannot be written.
+
+    Example:
+        >>> import symcere as sc
+        >>> split = sc.split_random(sc.k_core(sc.anchoring_world(60, 30, 5).reviews, 2))
+        >>> text = sc.encode_reviews(split.train, sc.tfidf_encoder(8), weightings=[sc.Recency()])
+        >>> text.user.shape[1], text.encoder
+        (8, 'tfidf')
     """
     if not encoders:
         raise DataError("encode_reviews needs at least one encoder, such as tfidf_encoder().")
-    texts = clean_text(train.text)
-    there = (texts.str.strip_chars() != "").to_numpy()
-    if not there.any():
-        raise DataError(
-            f"None of the {len(train):,} train reviews has text. Check the text column (--columns text=)."
-        )
-    kept = texts.filter(pl.Series(there)).to_list()
-    blocks: list[tuple[ndarray, ndarray]] = []
-    fingerprints: list[str] = []
-    n_encoded = 0
-    for encoder in encoders:
-        fitted = encoder.fit(kept)
-        vectors, n = encode_cached(fitted, kept, Path(cache) if cache else None, on_progress)
-        if encoder.whiten_dim:
-            vectors = whiten(vectors, encoder.whiten_dim)
-        blocks.append(profiles(vectors, train.user[there], train.item[there], len(train.users), len(train.items)))
-        fingerprints.append(digest(fitted.fingerprint, encoder.whiten_dim))
-        n_encoded += n
-    user, item = (np.concatenate(side, axis=1) for side in zip(*blocks, strict=True))
-    return TextFeatures(user, item, "+".join(e.name for e in encoders), digest(*fingerprints), n_encoded)
+    chosen = [function_encoder(encoder) if callable(encoder) else encoder for encoder in encoders]
+    corpora = [corpus_of(train.review, part) for part in parts]
+    blocks: list[_Block] = []
+    with _cache(cache, needed=leave_one_out) as store:
+        for encoder in chosen:
+            for corpus in corpora if encoder.reads_text else corpora[:1]:
+                if encoder.reads_text and not len(corpus):
+                    raise DataError(
+                        f"None of the {len(train):,} train reviews has text ({corpus.part}). Check the text column "
+                        "(--columns text=)."
+                    )
+                vectors = encoder.vectors(train, corpus, store, on_progress)
+                weight = review_weights(corpus, weightings)
+                block = _pooled(train, vectors, weight, encoder)
+                if leave_one_out:
+                    block.own = _own(train, encoder.vectors(train, corpus, store, None), weight, block)
+                block.key = digest(
+                    block.key, corpus.part, [repr(weighting) for weighting in weightings], leave_one_out
+                )
+                blocks.append(block)
+    return TextFeatures(
+        np.concatenate([block.user for block in blocks], axis=1),
+        np.concatenate([block.item for block in blocks], axis=1),
+        "+".join(encoder.name for encoder in chosen),
+        digest([block.key for block in blocks]),
+        sum(block.n_encoded for block in blocks),
+        tuple(block.own for block in blocks if block.own),
+    )
 
 
-def clean_text(texts: pl.Series) -> pl.Series:
-    """Replace HTML tags by spaces and entities by their characters, as raw Amazon reviews need.
+@dataclass
+class _Block:
+    """Profiles by one encoder from one part of the reviews."""
 
-    Args:
-        texts: Raw texts in any language.
-
-    Returns:
-        Cleaned texts, in the same order.
-
-    Example:
-        >>> clean_text(pl.Series(["Loud &#34;pop&#34;<br />gone"])).to_list()
-        ['Loud "pop" gone']
-    """
-    plain = texts.str.replace_all(r"</?[A-Za-z][^<>]{0,300}>", " ")
-    coded = plain.str.contains("&[#A-Za-z]")
-    if not coded.any():
-        return plain
-    return pl.Series(texts.name, [html.unescape(t) if c else t for t, c in zip(plain, coded, strict=True)])
+    user: ndarray
+    item: ndarray
+    user_weight: ndarray
+    item_weight: ndarray
+    affine: Affine | None
+    key: str
+    n_encoded: int
+    own: OwnReviews | None = None
 
 
-def profiles(
-    vectors: Float[ndarray, "reviews text_dim"],
-    user: Int[ndarray, " reviews"],
-    item: Int[ndarray, " reviews"],
-    n_users: int,
-    n_items: int,
-) -> tuple[Float[ndarray, "n_users text_dim"], Float[ndarray, "n_items text_dim"]]:
-    """Mean of the review vectors of each user and of each item; zero where there is none."""
-    n_reviews = np.arange(len(vectors))
+def _pooled(train: Dataset, vectors: Vectors, weight: ndarray, encoder: Encoder) -> _Block:
+    """Pool vectors into conditioned profiles as they pass by; the map is fitted on a random sample of them."""
+    review, row, n_rows = vectors.review, vectors.row, len(vectors)
+    slot = np.full(n_rows, -1)
+    if encoder.conditioning.kind != "none":
+        drawn = np.sort(rng.stream(0, "conditioning").permutation(n_rows)[:SAMPLE])
+        slot[drawn] = np.arange(len(drawn))
+    n_sample = int((slot >= 0).sum())
+    pools: list[Pool] = []
+    sample = np.empty(0)
+    for rows, chunk in vectors:
+        if not pools:
+            sides = ((train.user, len(train.users)), (train.item, len(train.items)))
+            pools = [Pool(node[review], row, weight[review], n, n_rows, chunk.shape[1]) for node, n in sides]
+            sample = np.empty((n_sample, chunk.shape[1]), dtype=chunk.dtype)
+        mine = slot[rows] >= 0
+        sample[slot[rows[mine]]] = chunk[mine]
+        wide = chunk.astype(np.float64)
+        for pool in pools:
+            pool.add(rows, wide)
+    n_reviews = np.bincount(row, minlength=n_rows)[slot >= 0].astype(np.float64)
+    affine = fit_conditioning(sample, n_reviews, encoder.conditioning)
 
-    def pooled(node: ndarray, n_nodes: int) -> ndarray:
-        total = interaction_matrix(node, n_reviews, n_nodes, len(vectors)) @ vectors
-        n = np.bincount(node, minlength=n_nodes)[:, None]
-        return np.asarray(total / np.maximum(n, 1), dtype=np.float32)
+    def profiles(pool: Pool) -> ndarray:
+        mean = pool.mean()
+        conditioned = affine(mean) if affine else mean.astype(np.float32)
+        conditioned[pool.weight_of_node == 0] = 0
+        return conditioned
 
-    return pooled(user, n_users), pooled(item, n_items)
+    user, item = pools
+    key = digest(vectors.fingerprint, repr(encoder.conditioning))
+    return _Block(
+        profiles(user), profiles(item), user.weight_of_node, item.weight_of_node, affine, key, vectors.n_encoded
+    )  # fmt: skip
 
 
-def whiten(vectors: Float[ndarray, "reviews text_dim"], dim: int) -> Float[ndarray, "reviews whitened"]:
-    """Centre vectors and give their leading directions equal variance.
+def _own(train: Dataset, vectors: Vectors, weight: ndarray, block: _Block) -> OwnReviews:
+    """Read the vectors once more, now that they can be conditioned, and lay them out by review."""
+    by_row = np.empty((len(vectors), block.user.shape[1]), dtype=np.float32)
+    for rows, chunk in vectors:
+        by_row[rows] = block.affine(chunk) if block.affine else chunk
+    laid_out = np.zeros((len(train), by_row.shape[1]), dtype=np.float32)
+    laid_out[vectors.review] = by_row[vectors.row]
+    there = np.zeros(len(train))
+    there[vectors.review] = weight[vectors.review]
+    user_share, item_share = (
+        (there / np.maximum(total[node], 1e-300)).astype(np.float32)
+        for total, node in ((block.user_weight, train.user), (block.item_weight, train.item))
+    )
+    return OwnReviews(laid_out, user_share, item_share)
 
-    The mean of sentence vectors is dominated by one common direction; without it, profiles differ by content.
-    The map is affine, so it commutes with the mean that makes a profile.
 
-    Args:
-        vectors: Vectors of the train reviews: the map is fitted on them.
-        dim: Directions to keep; fewer where the data has fewer.
-
-    Returns:
-        float32 vectors of unit variance in each direction, divided by sqrt(dim): of unit length on average.
-    """
-    centred = vectors - vectors.mean(0)
-    covariance = centred.T.astype(np.float64) @ centred / len(vectors)
-    variance, direction = np.linalg.eigh(covariance)
-    keep = np.flatnonzero(variance > 1e-8 * variance[-1])[::-1][:dim]
-    scale = 1 / np.sqrt(variance[keep] * max(len(keep), 1))
-    return np.asarray(centred @ (direction[:, keep] * scale), dtype=np.float32)
+@contextlib.contextmanager
+def _cache(root: str | Path | None, *, needed: bool) -> Iterator[VectorCache]:
+    """Yield the vector cache; a temporary one where vectors are read twice and the user keeps none."""
+    if root is None and needed:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield VectorCache(Path(temporary))
+    else:
+        yield VectorCache(Path(root) if root is not None else None)

@@ -15,7 +15,7 @@ from symcere.errors import ConfigError
 from symcere.graph import norm_adj
 from symcere.losses import Known
 from symcere.models.lightgcn import GraphTower
-from symcere.models.projection import TextTower
+from symcere.models.projection import PairFeatures, TextTower
 from symcere.models.symcere import SymcereModel
 from symcere.recommender import Recommender, with_unit_spread
 from symcere.text.features import TextFeatures
@@ -94,7 +94,9 @@ def fit(
 ) -> Recommender:
     """Fit SymCERE: graph and text tower on the unit sphere, joined by the symmetric NCE with history mask.
 
-    Epoch and popularity dial are chosen together by NDCG@10 on valid. Test is not a parameter.
+    Epoch and popularity dial are chosen together by NDCG@10 on valid. Test is not a parameter. Where the text
+    features know their own reviews (`encode_reviews(..., leave_one_out=True)`), the review of a pair is taken out of
+    the profiles of its user and item whenever the pair is learned from: at test time there is no such review either.
 
     Args:
         train: The train part.
@@ -121,7 +123,7 @@ def fit(
     adj = norm_adj(train.user, train.item, n_users, n_items)
     graph = GraphTower(adj, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
     features = torch.from_numpy(np.concatenate([text.user, text.item]))
-    text_tower = TextTower(features, settings.dim, settings.hidden, generator)
+    text_tower = TextTower(features, settings.dim, settings.hidden, generator, _without_own(train, text))
     model = SymcereModel(
         graph, text_tower, n_users, temperature=settings.temperature, text_weight=settings.text_weight
     )
@@ -208,6 +210,23 @@ def optimise(
             break
     assert best is not None  # the last epoch is always validated
     return best[2]
+
+
+def _without_own(train: Dataset, text: TextFeatures) -> PairFeatures | None:
+    """Profiles of train pairs without the pair's own review, for text features that keep reviews."""
+    if not text.own:
+        return None
+    n_users, n_items = len(train.users), len(train.items)
+    key = train.user * n_items + train.item
+    order = np.argsort(key)
+
+    def of_pairs(user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        users, items = user.numpy(), item.numpy() - n_users
+        review = order[np.searchsorted(key, users * n_items + items, sorter=order)]
+        left = text.left_out(users, items, review)
+        return torch.from_numpy(left[0]), torch.from_numpy(left[1])
+
+    return of_pairs
 
 
 def torch_generator(seed: int) -> torch.Generator:

@@ -1,6 +1,5 @@
-"""The 6-layer BERT of all-MiniLM-L6-v2, read from safetensors: the forward pass and nothing else."""
+"""The BERT of all-MiniLM-L6-v2 on torch, read from safetensors: the forward pass and nothing else."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +12,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-_BATCH = 32
+from symcere.text.onnx_bert import load_tokenizer, read_config
+
+_BATCH = {"cpu": 32, "cuda": 256}
 
 
-class Bert:
+class TorchBert:
     """A frozen BERT encoder with mean pooling.
 
     Args:
@@ -31,6 +32,7 @@ class Bert:
         self, weights: dict[str, Tensor], tokenizer: Tokenizer, n_layers: int, n_heads: int, epsilon: float
     ) -> None:
         self.weights, self.tokenizer = weights, tokenizer
+        self.device = weights["embeddings.word_embeddings.weight"].device
         self.n_layers, self.n_heads, self.epsilon = n_layers, n_heads, epsilon
 
     @torch.inference_mode()
@@ -39,17 +41,18 @@ class Bert:
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
         order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         out = np.empty((len(tokens), self.weights["embeddings.word_embeddings.weight"].shape[1]), dtype=np.float32)
-        for start in range(0, len(order), _BATCH):
-            rows = order[start : start + _BATCH]
+        size = _BATCH[self.device.type]
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
             ids = torch.nn.utils.rnn.pad_sequence(
                 [torch.tensor(tokens[row]) for row in rows], batch_first=True, padding_value=0
             )
-            out[rows] = self._vectors(ids).numpy()
+            out[rows] = self._vectors(ids.to(self.device)).float().cpu().numpy()
         return out
 
     def _vectors(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch text_dim"]:
         there = ids != 0  # [PAD] is token 0
-        position = torch.arange(ids.shape[1])
+        position = torch.arange(ids.shape[1], device=ids.device)
         w = self.weights
         x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][position]
         x = self._norm(x + w["embeddings.token_type_embeddings.weight"][0], "embeddings")
@@ -58,8 +61,9 @@ class Bert:
             x = self._norm(x + self._attention(x, there, name), f"{name}.attention.output")
             inner = functional.gelu(self._linear(x, f"{name}.intermediate.dense"))
             x = self._norm(x + self._linear(inner, f"{name}.output.dense"), f"{name}.output")
-        mean = (x * there[..., None]).sum(1) / there.sum(1, keepdim=True).clamp(min=1)
-        return functional.normalize(mean, dim=1)
+        return functional.normalize(
+            (x.float() * there[..., None]).sum(1), dim=1
+        )  # a mean has the direction of its sum
 
     def _attention(self, x: Tensor, there: Tensor, name: str) -> Tensor:
         batch, length, dim = x.shape
@@ -78,24 +82,30 @@ class Bert:
         return functional.layer_norm(x, weight.shape, weight, bias, self.epsilon)
 
 
-def load_bert(folder: Path, max_tokens: int) -> Bert:
+def load_torch_bert(
+    folder: Path, max_tokens: int, precision: str = "float32", device: str | None = None
+) -> TorchBert:
     """Load a BERT checkpoint.
 
     Args:
         folder: Holds config.json, model.safetensors and tokenizer.json.
         max_tokens: Longer texts are cut here; at most what the position table holds.
+        precision: "float32", "bfloat16" or "float16": what weights and layers are computed in.
+        device: Where; if left out, the CPU for float32 and the GPU for the others.
 
     Returns:
         The encoder.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()  # the file ships padding and truncation at 128
-    tokenizer.enable_truncation(min(max_tokens, config["max_position_embeddings"]))
-    weights = load_file(folder / "model.safetensors")
-    return Bert(
+    config = read_config(folder)
+    device = device or ("cpu" if precision == "float32" else "cuda")
+    weights = {
+        name: weight.to(device, getattr(torch, precision))
+        for name, weight in load_file(folder / "model.safetensors").items()
+        if weight.is_floating_point()
+    }
+    return TorchBert(
         weights,
-        tokenizer,
+        load_tokenizer(folder, min(max_tokens, config["max_position_embeddings"])),
         config["num_hidden_layers"],
         config["num_attention_heads"],
         config["layer_norm_eps"],

@@ -1,0 +1,102 @@
+"""TF-IDF + SVD: plain words, fitted on the train texts."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from symcere.errors import DataError
+from symcere.manifest import digest
+from symcere.text.cache import NO_CACHE, VectorCache
+from symcere.text.conditioning import AS_IS, Conditioning
+from symcere.text.corpus import Corpus
+from symcere.text.encoders import OnProgress, TextEncoder
+from symcere.text.words import words
+
+_FITTED_ON = 100_000  # reviews at most that terms and SVD are learned from: a random sample of the train texts
+
+
+@dataclass(frozen=True)
+class TfidfEncoder(TextEncoder):
+    """TF-IDF of words and word pairs, reduced by truncated SVD (latent semantic analysis).
+
+    Args:
+        text_dim: Length of a vector, cut to what the texts allow.
+        max_terms: Most frequent terms to keep.
+        conditioning: The vectors are taken as they are.
+    """
+
+    text_dim: int = 384
+    max_terms: int = 50_000
+    name: str = "tfidf"
+    conditioning: Conditioning = AS_IS
+
+    def fit(
+        self, corpus: Corpus, cache: VectorCache = NO_CACHE, on_progress: OnProgress | None = None
+    ) -> "FittedTfidf":
+        """Take note of the train texts; vocabulary and SVD are learned when the first text is encoded.
+
+        Args:
+            corpus: Train texts only; of more than 100,000 a random sample is learned from.
+            cache: Not needed: learning takes seconds.
+            on_progress: Not called.
+
+        Returns:
+            The encoder.
+        """
+        del cache, on_progress
+        fingerprint = digest(self.name, self.text_dim, self.max_terms, corpus.fingerprint)
+        return FittedTfidf(corpus, self.text_dim, self.max_terms, fingerprint)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedTfidf:
+    """TF-IDF with its vocabulary and its SVD."""
+
+    corpus: Corpus
+    text_dim: int
+    max_terms: int
+    fingerprint: str
+    reach: int = 2**31
+    half: bool = True
+
+    @cached_property
+    def parts(self) -> tuple[Any, Any]:
+        """The vectorizer and the SVD, learned once."""
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        texts = self.corpus.sample(_FITTED_ON)
+        vectorizer = TfidfVectorizer(
+            sublinear_tf=True, min_df=2, max_df=0.5, ngram_range=(1, 2), max_features=self.max_terms,
+            tokenizer=words, token_pattern=None, lowercase=False, dtype=np.float32,
+        )  # fmt: skip
+        try:
+            weights = vectorizer.fit_transform(texts)
+        except ValueError as error:
+            raise DataError(
+                f"TF-IDF needs a word that occurs in at least two of the {len(self.corpus.review):,} train "
+                f"texts, and not in half of them; there is none ({error}). Check the text column, or use --encoder sentence."
+            ) from error
+        svd = TruncatedSVD(max(1, min(self.text_dim, min(weights.shape) - 1)), random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # explained variance of identical texts is 0 / 0
+            svd.fit(weights)
+        return vectorizer, svd
+
+    def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
+        """Unit vectors of `texts`; a text without a known word gets a zero vector."""
+        vectorizer, svd = self.parts
+        vectors = svd.transform(vectorizer.transform(texts)).astype(np.float32)
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)
+
+
+def tfidf_encoder(text_dim: int = TfidfEncoder.text_dim) -> TfidfEncoder:
+    """TF-IDF + SVD, fitted on the train texts: seconds for a corpus, and hard to beat where facts are words."""
+    return TfidfEncoder(text_dim)
