@@ -81,7 +81,8 @@ class FittedTfidf:
         except ValueError as error:
             raise DataError(
                 f"TF-IDF needs a word that occurs in at least two of the {len(self.corpus.review):,} train "
-                f"texts, and not in half of them; there is none ({error}). Check the text column, or use --encoder sentence."
+                f"texts, and not in half of them; there is none ({error}). Check the text column, or use --encoder "
+                "sentence."
             ) from error
         svd = TruncatedSVD(max(1, min(self.text_dim, min(weights.shape) - 1)), random_state=0)
         with warnings.catch_warnings():
