@@ -55,7 +55,7 @@ def test_every_format_gives_the_same_table_whatever_the_file_is_called(tmp_path,
 def test_amazon_2014_is_recognised(tmp_path):
     reviews = sc.read_reviews(write(tmp_path, lines(AMAZON)))
     assert reviews.source == "amazon-2014"
-    assert reviews.table.rows() == [("A1", "B1", 5.0, 1393545600, "Nice", "sturdy")]
+    assert reviews.table.rows() == [("A1", "B1", 5.0, 1393545600, 0.0, "Nice", "sturdy")]
 
 
 def test_amazon_2018_is_recognised_where_fields_come_and_go(tmp_path):
@@ -71,7 +71,7 @@ def test_yelp_is_recognised(tmp_path):
               "text": "clean", "useful": 1}  # fmt: skip
     reviews = sc.read_reviews(write(tmp_path, lines(record)))
     assert reviews.source == "yelp"
-    assert reviews.table.rows() == [("u", "b", 4.0, 1382632847, "", "clean")]
+    assert reviews.table.rows() == [("u", "b", 4.0, 1382632847, 1.0, "", "clean")]
 
 
 def test_a_column_map_wins_over_what_is_recognised(tmp_path):
