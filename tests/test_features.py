@@ -1,6 +1,7 @@
 """Profiles: pooled as vectors pass by, weighted, conditioned, and without a pair's own review."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import polars as pl
@@ -82,10 +83,72 @@ def test_a_second_encoding_takes_everything_from_the_cache_bit_for_bit(split, tm
     whole = sc.encode_reviews(split.train, sc.tfidf_encoder(16))
     first = sc.encode_reviews(split.train, sc.tfidf_encoder(16), cache=tmp_path)
     second = sc.encode_reviews(split.train, sc.tfidf_encoder(16), cache=tmp_path)
+    (profiles,) = tmp_path.glob("profiles-*")
+    shutil.rmtree(profiles)
+    from_vectors = sc.encode_reviews(split.train, sc.tfidf_encoder(16), cache=tmp_path)
     assert first.n_encoded > 0
-    assert second.n_encoded == 0
-    assert first.user.tobytes() == second.user.tobytes() == whole.user.tobytes()
+    assert second.n_encoded == from_vectors.n_encoded == 0
+    assert first.user.tobytes() == second.user.tobytes() == from_vectors.user.tobytes() == whole.user.tobytes()
     assert first.fingerprint == second.fingerprint
+
+
+def changed(train, row, **values):
+    """Train with one review changed."""
+    at = pl.int_range(pl.len()) == row
+    review = train.review.with_columns(
+        pl.when(at).then(value).otherwise(name).alias(name) for name, value in values.items()
+    )
+    return dataclasses.replace(train, review=review.cast(train.review.schema))
+
+
+def test_profiles_are_kept_by_all_that_decides_them(split, tmp_path):
+    asked = []
+
+    def noted(texts):
+        asked.extend(texts)
+        return letters(texts)
+
+    encoder = sc.function_encoder(noted, version="1", conditioning=AS_IS)
+    first = sc.encode_reviews(split.train, encoder, cache=tmp_path)
+    n = len(asked)
+    again = sc.encode_reviews(split.train, encoder, cache=tmp_path)
+    assert len(asked) == n
+    assert again.user.tobytes() == first.user.tobytes()
+    assert again.item.tobytes() == first.item.tobytes()
+    assert again.fingerprint == first.fingerprint
+    other_text = changed(split.train, 3, text=pl.lit("zz"))
+    other_title = changed(split.train, 3, title=pl.lit("zz"))
+    dated = changed(split.train, 3, timestamp=pl.lit(0))
+    for train, ways in (
+        (other_text, ()),
+        (other_title, ()),
+        (split.train, (sc.Recency(30),)),
+        (dated, (sc.Recency(30),)),
+    ):
+        there = len(list(tmp_path.glob("profiles-*")))
+        kept = sc.encode_reviews(train, encoder, weightings=ways, cache=tmp_path)
+        fresh = sc.encode_reviews(train, encoder, weightings=ways)
+        assert kept.user.tobytes() == fresh.user.tobytes()
+        assert len(list(tmp_path.glob("profiles-*"))) == there + 1
+
+
+def test_damaged_profiles_are_made_again(split, tmp_path):
+    first = sc.encode_reviews(split.train, sc.tfidf_encoder(8), cache=tmp_path)
+    (kept,) = tmp_path.glob("profiles-*")
+    raw = bytearray((kept / "features.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (kept / "features.safetensors").write_bytes(raw)
+    again = sc.encode_reviews(split.train, sc.tfidf_encoder(8), cache=tmp_path)
+    assert again.item.tobytes() == first.item.tobytes()
+
+
+@pytest.mark.parametrize("how", ["function", "leave one out"])
+def test_profiles_that_nobody_can_name_are_not_kept(split, tmp_path, how):
+    if how == "function":
+        sc.encode_reviews(split.train, letters, cache=tmp_path)
+    else:
+        sc.encode_reviews(split.train, LETTERS, leave_one_out=True, cache=tmp_path)
+    assert not list(tmp_path.glob("profiles-*"))
 
 
 def test_several_encoders_and_parts_stand_side_by_side(split):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy import ndarray
-from safetensors.numpy import load_file, save
 
 from symcere.data.dataset import REVIEW, Dataset, HeldOut, Split
 from symcere.data.formats import digest_input
@@ -25,7 +24,7 @@ from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender, Scored
 from symcere.text.corpus import Part
 from symcere.text.encoders import Encoder, Progress
-from symcere.text.features import OwnReviews, TextFeatures, encode_reviews
+from symcere.text.features import TextFeatures, encode_reviews
 from symcere.text.profiles import Weighting
 from symcere.training.loop import Epoch, OnEpoch
 from symcere.training.tuning import valid_ndcg
@@ -148,19 +147,9 @@ def encode(
             cache=cache,
             on_progress=on_progress,
         )
-        (folder / "features.safetensors").write_bytes(save({"user": text.user, "item": text.item}))
-        for number, own in enumerate(text.own):
-            np.save(folder / f"own{number}.npy", own.vectors)
-            shares = {"user_share": own.user_share, "item_share": own.item_share}
-            (folder / f"own{number}.safetensors").write_bytes(save(shares))
+        text.save(folder)
         note = f"{text.n_encoded:,} texts encoded by {text.encoder}, {text.user.shape[1]} dimensions"
-        return {
-            "note": note,
-            "encoder": text.encoder,
-            "fingerprint": text.fingerprint,
-            "n_encoded": text.n_encoded,
-            "n_own": len(text.own),
-        }
+        return {"note": note}
 
     parts = [
         split_key,
@@ -170,14 +159,7 @@ def encode(
         how.leave_one_out,
     ]
     folder, manifest = workspace.stage(f"encode-seed{seed}", parts, make)
-    tensors = load_file(folder / "features.safetensors")
-    own = tuple(
-        OwnReviews(np.load(folder / f"own{n}.npy", mmap_mode="r"), **load_file(folder / f"own{n}.safetensors"))
-        for n in range(manifest["n_own"])
-    )
-    about = {name: manifest[name] for name in ("encoder", "fingerprint", "n_encoded")}
-    text = TextFeatures(tensors["user"], tensors["item"], own=own, **about)
-    return text, manifest["key"]
+    return TextFeatures.load(folder), manifest["key"]
 
 
 def fit_system(

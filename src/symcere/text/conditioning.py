@@ -13,7 +13,7 @@ from numpy import ndarray
 SAMPLE = 65_536
 """Vectors that the map is fitted on, at most; enough for some hundred directions."""
 
-_ROWS = 65_536  # rows mapped at a time
+_BLOCK = 4_096  # rows in float64 at a time
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Affine:
     def __call__(self, x: Float[ndarray, "rows text_dim"]) -> Float[ndarray, "rows directions"]:
         """Map rows, block by block; float32."""
         out = np.empty((len(x), self.matrix.shape[1]), dtype=np.float32)
-        for start in range(0, len(x), _ROWS):
-            out[start : start + _ROWS] = (x[start : start + _ROWS] - self.mean) @ self.matrix
+        for start in range(0, len(x), _BLOCK):
+            out[start : start + _BLOCK] = (x[start : start + _BLOCK] - self.mean) @ self.matrix
         return out
 
 
@@ -71,11 +71,15 @@ def fit_conditioning(
     """
     if conditioning.kind == "none":
         return None
-    vectors = vectors.astype(np.float64)
-    share = (weight / weight.sum())[:, None]
-    mean = (vectors * share).sum(0)
-    centred = vectors - mean
-    variance, direction = np.linalg.eigh((centred * share).T @ centred)
+    share = weight / weight.sum()
+    mean = np.zeros(vectors.shape[1])
+    for start in range(0, len(vectors), _BLOCK):
+        mean += share[start : start + _BLOCK] @ vectors[start : start + _BLOCK].astype(np.float64)
+    covariance = np.zeros((len(mean), len(mean)))
+    for start in range(0, len(vectors), _BLOCK):
+        centred = vectors[start : start + _BLOCK].astype(np.float64) - mean
+        covariance += (centred * share[start : start + _BLOCK, None]).T @ centred
+    variance, direction = np.linalg.eigh(covariance)
     keep = np.flatnonzero(variance > 1e-8 * variance[-1])[::-1][: conditioning.dim]
     scale = 1 / np.sqrt(variance[keep] * max(len(keep), 1)) if conditioning.kind == "whiten" else 1.0
     return Affine(mean, direction[:, keep] * scale)

@@ -58,6 +58,16 @@ class DistilledEncoder(TextEncoder):
     name: str = "distilled"
     conditioning: Conditioning = WHITENED
 
+    @property
+    def identity(self) -> str:
+        """The settings, and what decides the teacher's vectors."""
+        return f"{self!r} {self.teacher.identity}"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the teacher is."""
+        return self.teacher.repeatable
+
     def fit(
         self, corpus: Corpus, cache: VectorCache = NO_CACHE, on_progress: OnProgress | None = None
     ) -> "FittedDistilled":

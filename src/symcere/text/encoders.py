@@ -122,6 +122,11 @@ class Encoder(Protocol):
         """What decides the vectors beside the train reviews: settings, and the content of files."""
         ...
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same identity means the same vectors, so that they can be kept."""
+        ...
+
     def vectors(self, train: Dataset, corpus: Corpus, cache: VectorCache, on_progress: OnProgress | None) -> Vectors:
         """Vectors for the train reviews, made or read while one iterates."""
         ...
@@ -136,6 +141,11 @@ class TextEncoder(ABC):
     def identity(self) -> str:
         """The settings."""
         return repr(self)
+
+    @property
+    def repeatable(self) -> bool:
+        """Settings decide the vectors."""
+        return True
 
     @property
     @abstractmethod

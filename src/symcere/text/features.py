@@ -1,6 +1,8 @@
 """Text features: profiles of all users and items, pooled while the vectors of their train reviews pass by."""
 
 import contextlib
+import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float, Int
 from numpy import ndarray
+from safetensors.numpy import load_file, save
 
 from symcere import rng
 from symcere.data.dataset import Dataset
 from symcere.errors import DataError
-from symcere.manifest import digest
+from symcere.manifest import code_digest, digest, new_folder, read_manifest
 from symcere.text.cache import VectorCache
 from symcere.text.conditioning import SAMPLE, Affine, fit_conditioning
-from symcere.text.corpus import Part, corpus_of
+from symcere.text.corpus import Part, blocks, corpus_of
 from symcere.text.encoders import Encoder, OnProgress, Vectors
 from symcere.text.function import function_encoder
 from symcere.text.profiles import Pool, Weighting, review_weights
@@ -116,6 +120,27 @@ class TextFeatures:
             item_blocks.append(without[1])
         return np.concatenate(user_blocks, axis=1), np.concatenate(item_blocks, axis=1)
 
+    def save(self, folder: Path) -> None:
+        """Write the features into an existing folder, as safetensors, .npy and JSON."""
+        (folder / "features.safetensors").write_bytes(save({"user": self.user, "item": self.item}))
+        for number, own in enumerate(self.own):
+            np.save(folder / f"own{number}.npy", own.vectors)
+            shares = {"user_share": own.user_share, "item_share": own.item_share}
+            (folder / f"own{number}.safetensors").write_bytes(save(shares))
+        about = {"encoder": self.encoder, "fingerprint": self.fingerprint, "n_own": len(self.own)}
+        (folder / "features.json").write_text(json.dumps(about), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TextFeatures":
+        """Read what `save` wrote; the vectors of reviews are mapped, not read."""
+        tensors = load_file(folder / "features.safetensors")
+        about = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+        own = tuple(
+            OwnReviews(np.load(folder / f"own{n}.npy", mmap_mode="r"), **load_file(folder / f"own{n}.safetensors"))
+            for n in range(about["n_own"])
+        )
+        return cls(tensors["user"], tensors["item"], about["encoder"], about["fingerprint"], own=own)
+
     def shuffled(self, seed: int = 0) -> "TextFeatures":
         """Return a control: every profile belongs to another user, or another item, drawn at random."""
         draws = rng.stream(seed, "shuffled text")
@@ -136,7 +161,8 @@ def encode_reviews(
 
     Each distinct text is encoded once, in chunks; profiles gather chunk by chunk, so that memory holds the profiles
     and not the vectors of all reviews. Reviews without text are left out of the mean; a node without any text keeps
-    a zero row, and the model leaves it out of the text terms.
+    a zero row, and the model leaves it out of the text terms. The cache keeps vectors by text, and the profiles of a
+    train part by all that decides them: asked for the same again, it only reads them.
 
     Args:
         train: The train part; nothing else has text.
@@ -166,32 +192,54 @@ def encode_reviews(
     if not encoders:
         raise DataError("encode_reviews needs at least one encoder, such as tfidf_encoder().")
     chosen = [function_encoder(encoder) if callable(encoder) else encoder for encoder in encoders]
-    corpora = [corpus_of(train.review, part) for part in parts]
-    blocks: list[_Block] = []
     with _cache(cache, needed=leave_one_out) as store:
-        for encoder in chosen:
-            for corpus in corpora if encoder.reads_text else corpora[:1]:
-                if encoder.reads_text and not len(corpus):
-                    raise DataError(
-                        f"None of the {len(train):,} train reviews has text ({corpus.part}). Check the text column "
-                        "(--columns text=)."
-                    )
-                vectors = encoder.vectors(train, corpus, store, on_progress)
-                weight = review_weights(corpus, weightings)
-                block = _pooled(train, vectors, weight, encoder)
-                if leave_one_out:
-                    block.own = _own(train, encoder.vectors(train, corpus, store, None), weight, block)
-                block.key = digest(
-                    block.key, corpus.part, [repr(weighting) for weighting in weightings], leave_one_out
+        if leave_one_out or not all(encoder.repeatable for encoder in chosen):
+            return _encode(train, chosen, parts, weightings, leave_one_out, store, on_progress)
+        settings = [[encoder.identity for encoder in chosen], list(parts), [repr(way) for way in weightings]]
+        key = digest(code_digest(), _digest_train(train), settings)
+        folder = store.folder(f"profiles-{key[:32]}")
+        if folder and read_manifest(folder):
+            return TextFeatures.load(folder)
+        text = _encode(train, chosen, parts, weightings, leave_one_out, store, on_progress)
+        if folder:
+            with new_folder(folder, key, {"encoder": text.encoder}) as temporary:
+                text.save(temporary)
+        return text
+
+
+def _encode(
+    train: Dataset,
+    encoders: Sequence[Encoder],
+    parts: Sequence[Part],
+    weightings: Sequence[Weighting],
+    leave_one_out: bool,
+    store: VectorCache,
+    on_progress: OnProgress | None,
+) -> TextFeatures:
+    """Profiles from vectors."""
+    corpora = [corpus_of(train.review, part) for part in parts]
+    made: list[_Block] = []
+    for encoder in encoders:
+        for corpus in corpora if encoder.reads_text else corpora[:1]:
+            if encoder.reads_text and not len(corpus):
+                raise DataError(
+                    f"None of the {len(train):,} train reviews has text ({corpus.part}). Check the text column "
+                    "(--columns text=)."
                 )
-                blocks.append(block)
+            vectors = encoder.vectors(train, corpus, store, on_progress)
+            weight = review_weights(corpus, weightings)
+            block = _pooled(train, vectors, weight, encoder)
+            if leave_one_out:
+                block.own = _own(train, encoder.vectors(train, corpus, store, None), weight, block)
+            block.key = digest(block.key, corpus.part, [repr(way) for way in weightings], leave_one_out)
+            made.append(block)
     return TextFeatures(
-        np.concatenate([block.user for block in blocks], axis=1),
-        np.concatenate([block.item for block in blocks], axis=1),
-        "+".join(encoder.name for encoder in chosen),
-        digest([block.key for block in blocks]),
-        sum(block.n_encoded for block in blocks),
-        tuple(block.own for block in blocks if block.own),
+        np.concatenate([block.user for block in made], axis=1),
+        np.concatenate([block.item for block in made], axis=1),
+        "+".join(encoder.name for encoder in encoders),
+        digest([block.key for block in made]),
+        sum(block.n_encoded for block in made),
+        tuple(block.own for block in made if block.own),
     )
 
 
@@ -259,6 +307,22 @@ def _own(train: Dataset, vectors: Vectors, weight: ndarray, block: _Block) -> Ow
         for total, node in ((block.user_weight, train.user), (block.item_weight, train.item))
     )
     return OwnReviews(laid_out, user_share, item_share)
+
+
+def _digest_train(train: Dataset) -> str:
+    """SHA-256 of who reviewed what in which words: faster than cleaning the texts, and as telling."""
+    seen = hashlib.sha256(f"{len(train.users)} {len(train.items)} {len(train)}".encode())
+    for index in (train.user, train.item):
+        seen.update(index.astype(np.int64).tobytes())
+    for rows in blocks(len(train), 65_536):
+        for column in train.review[rows]:
+            seen.update(column.is_null().to_numpy().tobytes())
+            if column.dtype == pl.String:
+                seen.update(column.str.len_bytes().fill_null(0).to_numpy().tobytes())
+                seen.update((column.str.join("").item() or "").encode())
+            else:
+                seen.update(column.fill_null(0).to_numpy().tobytes())
+    return seen.hexdigest()
 
 
 @contextlib.contextmanager

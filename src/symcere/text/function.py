@@ -31,6 +31,16 @@ class FunctionEncoder(TextEncoder):
     version: str | None = None
     conditioning: Conditioning = WHITENED
 
+    @property
+    def identity(self) -> str:
+        """Name and version; a function without a version is its own identity."""
+        return f"{self.name} {self.version} {self.conditioning}" if self.repeatable else repr(self)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it has a version."""
+        return self.version is not None
+
     def fit(
         self, corpus: Corpus, cache: VectorCache = NO_CACHE, on_progress: OnProgress | None = None
     ) -> "FittedFunction":

@@ -40,6 +40,7 @@ class PrecomputedEncoder:
     name: str = "precomputed"
     conditioning: Conditioning = WHITENED
     reads_text: bool = False
+    repeatable: bool = True
 
     @property
     def identity(self) -> str:

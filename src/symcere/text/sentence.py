@@ -40,6 +40,11 @@ class SentenceEncoder(TextEncoder):
     name: str = "sentence"
     conditioning: Conditioning = WHITENED
 
+    @property
+    def identity(self) -> str:
+        """The settings, with the runtime that is taken here."""
+        return f"{self!r} {_precision(self.runtime)}"
+
     def fit(
         self, corpus: Corpus | None = None, cache: VectorCache = NO_CACHE, on_progress: OnProgress | None = None
     ) -> "FittedSentence":
