@@ -39,9 +39,9 @@ def digest(*parts: Any) -> str:
 
 
 @functools.cache
-def code_digest() -> str:
-    """SHA-256 of the package's own source: what other code made is made again."""
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
+def code_digest(part: str = ".") -> str:
+    """SHA-256 of the package's own source, or of a part of it: what other code made is made again."""
+    sources = sorted((Path(__file__).parent / part).rglob("*.py"))
     return digest([[str(path.name), digest_file(path)] for path in sources])
 
 

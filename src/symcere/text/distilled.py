@@ -27,7 +27,7 @@ from symcere.errors import DataError
 from symcere.manifest import digest, new_folder, read_manifest
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import WHITENED, Conditioning
-from symcere.text.corpus import Corpus, corpus_of
+from symcere.text.corpus import Corpus, blocks, corpus_of
 from symcere.text.encoders import FittedEncoder, OnProgress, Progress, TextEncoder, TextVectors
 from symcere.text.sentence import SentenceEncoder
 from symcere.text.words import Bags, count_words
@@ -212,7 +212,10 @@ def teach(
     z = words @ prior
     mean = target.mean(0)
     centred = target - mean
-    kernel = (words @ words.T).toarray() + W_PAIRS * (pairs @ pairs.T).toarray() + W_PRIOR * (z @ z.T)
+    kernel = W_PRIOR * (z @ z.T)
+    for rows in blocks(len(sample), 512):  # a sparse product of all rows at once would take three times its memory
+        kernel[rows] += (words[rows] @ words.T).toarray()
+        kernel[rows] += W_PAIRS * (pairs[rows] @ pairs.T).toarray()
 
     def solve(n: int, ridge: float) -> ndarray:
         part = kernel[:n, :n].copy()
