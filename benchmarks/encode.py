@@ -25,7 +25,8 @@ import polars as pl
 
 import symcere as sc
 from symcere.data.dataset import REVIEW, Dataset
-from symcere.data.reviews import SCHEMA, Reviews
+from symcere.data.reviews import Reviews
+from symcere.data.typed import SCHEMA
 from symcere.ids import IdMap
 from symcere.text.cache import VectorCache
 from symcere.text.corpus import Corpus, corpus_of

@@ -19,8 +19,9 @@ import polars as pl  # noqa: E402
 import pytest  # noqa: E402
 
 import symcere as sc  # noqa: E402
-from symcere.data.reviews import SCHEMA, Reviews  # noqa: E402
+from symcere.data.reviews import Reviews  # noqa: E402
 from symcere.data.synthetic import World  # noqa: E402
+from symcere.data.typed import SCHEMA  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -15,9 +15,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import symcere as sc
-from symcere import cli
 from symcere.cli import main
+from symcere.cli.screen import ScreenWatch
 from symcere.evaluation.report import COLUMNS
+from symcere.manifest import digest_file
 from symcere.pipeline.stages import Encoding, encode
 from symcere.pipeline.workspace import Workspace, remove_unfinished
 
@@ -134,7 +135,7 @@ def test_every_option_that_matters_is_in_the_key_of_its_stage(finished, symcere,
 
 
 def test_the_encoder_is_in_the_key_of_its_stage(split, tmp_path):
-    workspace = Workspace(tmp_path, cli._Watch(quiet=True))
+    workspace = Workspace(tmp_path, ScreenWatch(quiet=True))
     keys = []
     for how in (
         Encoding(lambda _: [sc.tfidf_encoder(8)]),
@@ -389,3 +390,91 @@ def test_help_reads_well(symcere):
     ):
         assert word in out
     assert symcere("--version")[1].strip() == f"symcere {sc.__version__}"
+
+
+def test_ingest_counts_every_step_and_a_run_goes_on_from_it(file, symcere, tmp_path):
+    words = (
+        file,
+        "--out",
+        tmp_path / "r",
+        "--min-rating",
+        3,
+        "--min-chars",
+        10,
+        "--sample",
+        0.9,
+        "--k-core",
+        3,
+        "--item-k",
+        2,
+    )
+    code, out, _ = symcere("ingest", *words, "--json", "--quiet")
+    told = json.loads(out)
+    assert code == 0
+    assert [step["name"] for step in told["steps"]] == [
+        "read", "rating at least 3", "10 to any number of characters", "0.9 of the users, seed 0", "(3, 2)-core",
+    ]  # fmt: skip
+    left = [step["n_reviews"] for step in told["steps"]]
+    assert left == sorted(left, reverse=True)
+    assert set(told["files"]) == {"reviews-00000.arrow", "items.arrow"}
+    code, out, _ = symcere("run", *words, "--systems", "none", "--json", "--quiet")
+    assert "ingest" in json.loads(out)["up_to_date"]
+    code, out, _ = symcere("ingest", file, "--out", tmp_path / "r")
+    assert code == 0
+    assert "5-core" in out
+
+
+def test_verify_rebuilds_and_compares_to_the_byte(file, symcere, tmp_path):
+    words = ("ingest", file, "--out", tmp_path / "r", "--quiet")
+    code, _, err = symcere(*words, "--verify")
+    assert code == 2
+    assert "without --verify first" in err
+    symcere(*words)
+    code, out, _ = symcere(*words, "--verify")
+    assert (code, "Identical to the byte: 2 files" in out) == (0, True)
+    (stage,) = (tmp_path / "r" / "stages").glob("ingest-*")
+    manifest = json.loads((stage / "manifest.json").read_text())
+    part = stage / "reviews-00000.arrow"
+    raw = bytearray(part.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    part.write_bytes(raw)
+    manifest["files"][part.name] = digest_file(part)  # as if another version had made it
+    (stage / "manifest.json").write_text(json.dumps(manifest))
+    code, out, _ = symcere(*words, "--verify", "--json")
+    assert (code, json.loads(out)["differing"]) == (1, [part.name])
+
+
+def test_titles_stand_in_reports_and_recommendations(file, symcere, tmp_path):
+    items = sorted(set(sc.read_reviews(file).table["item_id"]))
+    rows = "".join(f"{item},Title <b> of {item},Straps\n" for item in items)
+    (tmp_path / "items.csv").write_text("item_id,title,category\n" + rows)
+    run = ("run", file, "--out", tmp_path / "r", "--items", tmp_path / "items.csv", "--systems", "none", "--quiet")
+    _, out, _ = symcere(*run, "--json")
+    user, ranked = next(iter(json.loads(out)["recommendations"].items()))
+    assert ranked[0]["title"] == f"Title <b> of {ranked[0]['item_id']}"
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert f"Title &lt;b&gt; of {ranked[0]['item_id']}" in page
+    assert "Title <b>" not in page
+    assert f"Title <b> of {ranked[0]['item_id']}" in (tmp_path / "r" / "report.md").read_text()
+    _, out, _ = symcere("recommend", tmp_path / "r", user, "-k", 1, "--json")
+    assert json.loads(out)[0]["title"] == ranked[0]["title"]
+    _, out, _ = symcere("similar", tmp_path / "r", items[0])
+    assert "Title <b> of" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--since", "2020-02-30"), "A day is written as"),
+        (("--since", "2020-02-02", "--until", "2020-02-01"), "must begin before it ends"),
+        (("--sample", "0"), "a share of the users"),
+        (("--min-chars", "9", "--max-chars", "3"), "No text has"),
+        (("--min-rating", "99"), "left 0 of"),
+        (("--items", "nowhere.csv"), "does not exist"),
+    ],
+)
+def test_bad_filters_are_one_sentence(file, symcere, tmp_path, words, sentence):
+    code, out, err = symcere("ingest", file, "--out", tmp_path / "r", *words)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert not list((tmp_path / "r" / "stages").glob("*")) if (tmp_path / "r").exists() else True

@@ -19,7 +19,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 
 
 def test_every_option_of_the_readme_exists():
-    source = (Path(sc.__file__).parent / "cli.py").read_text(encoding="utf-8")
+    source = "".join(file.read_text(encoding="utf-8") for file in (Path(sc.__file__).parent / "cli").glob("*.py"))
     options = set(re.findall(r"symcere \w+ .*?(--[a-z-]+)", README))
     assert options
     assert all(f'"{option}"' in source for option in options)

@@ -3,7 +3,7 @@
 import pytest
 
 import symcere as sc
-from symcere.data.reviews import Step
+from symcere.data.interactions import Step
 from symcere.evaluation.measures import standard_measures
 from symcere.evaluation.report import Example, Page, p_text, to_html, to_markdown
 

@@ -21,12 +21,38 @@ if TYPE_CHECKING:
     from symcere.baselines.item_knn import fit_item_knn
     from symcere.baselines.light_gcn import LightGCNSettings, fit_light_gcn
     from symcere.baselines.popularity import fit_popularity
-    from symcere.data.dataset import Dataset, HeldOut, Split
-    from symcere.data.kcore import k_core
+    from symcere.data.catalogue import CATALOGUE, PublicDataset
+    from symcere.data.dataset import Dataset, HeldOut, Split, Support
+    from symcere.data.download import download
+    from symcere.data.filters import MinRating, Period, Sample, TextLength
+    from symcere.data.interchange import export_split
+    from symcere.data.items import Items, read_items
+    from symcere.data.kcore import KCore, k_core
+    from symcere.data.noise import Missing, Shuffled, Spam, Truncation, Typos, apply_noise
     from symcere.data.reviews import Reviews, read_reviews
-    from symcere.data.sources import AMAZON_2014, AMAZON_2018, YELP, Source
-    from symcere.data.splits import split_leave_last_out, split_random, split_temporal
-    from symcere.data.synthetic import anchoring_world, write_amazon
+    from symcere.data.sources import (
+        AMAZON_2014,
+        AMAZON_2018,
+        AMAZON_2023,
+        GOODREADS,
+        GOOGLE_LOCAL,
+        HOTELREC,
+        RECBOLE,
+        STEAM,
+        STEAM_USERS,
+        TRIPADVISOR_LARA,
+        YELP,
+        Source,
+    )
+    from symcere.data.splits import (
+        split_cold_items,
+        split_cold_users,
+        split_k_fold,
+        split_leave_last_out,
+        split_random,
+        split_temporal,
+    )
+    from symcere.data.synthetic import anchoring_world, write_amazon, write_world
     from symcere.errors import (
         BundleError,
         ConfigError,
@@ -51,6 +77,7 @@ if TYPE_CHECKING:
         recall,
         standard_measures,
     )
+    from symcere.evaluation.runs import ImportedRun, read_run, write_run
     from symcere.evaluation.significance import holm, paired_test
     from symcere.ids import IdMap
     from symcere.losses import symmetric_nce
@@ -73,12 +100,24 @@ _HOME = {
     "symcere.baselines.item_knn": ("fit_item_knn",),
     "symcere.baselines.light_gcn": ("LightGCNSettings", "fit_light_gcn"),
     "symcere.baselines.popularity": ("fit_popularity",),
-    "symcere.data.dataset": ("Dataset", "HeldOut", "Split"),
-    "symcere.data.kcore": ("k_core",),
+    "symcere.data.catalogue": ("CATALOGUE", "PublicDataset"),
+    "symcere.data.dataset": ("Dataset", "HeldOut", "Split", "Support"),
+    "symcere.data.interchange": ("export_split",),
+    "symcere.data.download": ("download",),
+    "symcere.data.filters": ("MinRating", "Period", "Sample", "TextLength"),
+    "symcere.data.items": ("Items", "read_items"),
+    "symcere.data.kcore": ("KCore", "k_core"),
+    "symcere.data.noise": ("Missing", "Shuffled", "Spam", "Truncation", "Typos", "apply_noise"),
     "symcere.data.reviews": ("Reviews", "read_reviews"),
-    "symcere.data.sources": ("AMAZON_2014", "AMAZON_2018", "YELP", "Source"),
-    "symcere.data.splits": ("split_leave_last_out", "split_random", "split_temporal"),
-    "symcere.data.synthetic": ("anchoring_world", "write_amazon"),
+    "symcere.data.sources": (
+        "AMAZON_2014", "AMAZON_2018", "AMAZON_2023", "GOODREADS", "GOOGLE_LOCAL", "HOTELREC", "RECBOLE", "STEAM",
+        "STEAM_USERS", "TRIPADVISOR_LARA", "YELP", "Source",
+    ),
+    "symcere.data.splits": (
+        "split_cold_items", "split_cold_users", "split_k_fold", "split_leave_last_out", "split_random",
+        "split_temporal",
+    ),
+    "symcere.data.synthetic": ("anchoring_world", "write_amazon", "write_world"),
     "symcere.errors": (
         "BundleError", "ConfigError", "DataError", "OutputError", "SymcereError", "UnknownIdError",
     ),
@@ -87,6 +126,7 @@ _HOME = {
         "Measure", "arp", "average_precision", "coverage", "gini", "group_recall", "hit_rate", "mrr", "ndcg",
         "pop_reo", "precision", "recall", "standard_measures",
     ),
+    "symcere.evaluation.runs": ("ImportedRun", "read_run", "write_run"),
     "symcere.evaluation.significance": ("holm", "paired_test"),
     "symcere.ids": ("IdMap",),
     "symcere.losses": ("symmetric_nce",),

@@ -1,38 +1,23 @@
-"""Raw review files to one clean table: format recognised from content, every dropped row counted."""
+"""The table of reviews, one row a (user, item) pair, and how a raw file becomes one."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from symcere.data.formats import read_rows
+from symcere.data.filters import Filter, apply_filters
+from symcere.data.formats.raw import Meter
+from symcere.data.formats.recognise import Wanted
+from symcere.data.intake import take_in
+from symcere.data.interactions import Interactions, Step, interactions_of, keys_of
+from symcere.data.items import Items
 from symcere.data.sources import COLUMNS, Source
+from symcere.data.typed import SCHEMA
 from symcere.errors import ConfigError, DataError
-
-SCHEMA = pl.Schema(
-    {
-        "user_id": pl.String,
-        "item_id": pl.String,
-        "rating": pl.Float32,
-        "timestamp": pl.Int64,
-        "helpful": pl.Float32,
-        "title": pl.String,
-        "text": pl.String,
-    }
-)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one stage left, and how many rows it dropped or noted, for the manifest."""
-
-    name: str
-    n_reviews: int
-    n_users: int
-    n_items: int
-    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +30,8 @@ class Reviews:
             unknown), title and text (never null).
         source: The corpus or file format that was recognised.
         steps: Counts after each stage so far, oldest first.
-        n_without_text: Rows without any text. They stay as interactions and take no part in text terms.
+        items: Titles and categories, where the file has them.
+        known: The reviews without their words, where they are at hand; found in the table otherwise.
 
     Raises:
         DataError: If columns differ from the schema or a (user, item) pair occurs twice.
@@ -54,13 +40,21 @@ class Reviews:
     table: pl.DataFrame
     source: str
     steps: tuple[Step, ...] = ()
+    items: Items = field(default_factory=Items)
+    known: Interactions | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check columns and uniqueness."""
         if self.table.schema != SCHEMA:
             raise DataError(f"A table of reviews has columns {dict(SCHEMA)}; found {dict(self.table.schema)}.")
-        if self.table.select("user_id", "item_id").is_duplicated().any():
+        pairs = np.sort(self.interactions.pair) if self.known is None else np.empty(0)
+        if (pairs[1:] == pairs[:-1]).any():
             raise DataError("A (user, item) pair occurs twice. Read the file with read_reviews, which drops them.")
+
+    @cached_property
+    def interactions(self) -> Interactions:
+        """The reviews without their words."""
+        return self.known or interactions_of(keys_of(self.table))
 
     @property
     def n_without_text(self) -> int:
@@ -76,19 +70,30 @@ class Reviews:
     def __len__(self) -> int:
         return self.table.height
 
-    def after(self, name: str, table: pl.DataFrame) -> "Reviews":
-        """Return the reviews that a stage called `name` left, with its counts appended to `steps`."""
-        step = count(name, table, dropped=self.table.height - table.height)
-        return replace(self, table=table, steps=(*self.steps, step))
+    def filtered(self, *filters: Filter) -> "Reviews":
+        """Return the reviews that pass all filters, applied in this order; each adds its counts to `steps`.
+
+        Args:
+            *filters: Such as MinRating(4), Period("2014-01-01"), TextLength(20), Sample(0.1), KCore(5).
+
+        Returns:
+            The reviews that are left.
+
+        Raises:
+            DataError: If a filter leaves nothing, or the reviews lack what it needs.
+
+        Example:
+            >>> import symcere as sc
+            >>> reviews = sc.anchoring_world(20, 30, 5).reviews.filtered(sc.MinRating(4), sc.KCore(2))
+            >>> [step.name for step in reviews.steps]
+            ['rating at least 4', '2-core']
+        """
+        left, steps = apply_filters(self.interactions, filters)
+        return replace(self, table=self.table[left.row], steps=(*self.steps, *steps), known=left.of_a_table())
 
     def summary(self) -> list[dict[str, Any]]:
         """The steps as JSON values, for a manifest."""
         return [asdict(step) for step in self.steps]
-
-
-def count(name: str, table: pl.DataFrame, dropped: int = 0) -> Step:
-    """Count rows, users and items of `table` as the step called `name`."""
-    return Step(name, table.height, table["user_id"].n_unique(), table["item_id"].n_unique(), dropped)
 
 
 def read_reviews(
@@ -97,20 +102,23 @@ def read_reviews(
     source: Source | None = None,
     columns: Mapping[str, str] | None = None,
     skip_bad: bool = False,
+    filters: Sequence[Filter] = (),
 ) -> Reviews:
     r"""Read a raw review file into a clean table.
 
-    Understood are JSON lines, CSV, TSV (each also gzipped) and Parquet. The format is recognised from the
-    content, not the name; the corpus (Amazon 2014 and 2018, Yelp) from its fields; other files by common
-    column names. Rows without a user or item id, rows whose rating is not a finite number, and all but the
-    first review in time of a (user, item) pair are dropped and counted in `steps`.
+    Understood are JSON lines, CSV, TSV (each also gzipped), Parquet, TripAdvisor's text files and RecBole's atomic
+    files, or a folder of files of one kind. The format is recognised from the content, not the name; the corpus from
+    its fields (see `symcere.data.sources`); other files by common column names. Rows without a user or item id, rows
+    whose rating is not a finite number, and all but the first review in time of a (user, item) pair are dropped and
+    counted in `steps`.
 
     Args:
-        path: The file.
+        path: The file or folder.
         source: Take this corpus' field names instead of recognising them.
         columns: Our column -> the file's column, for any of user_id, item_id, rating, timestamp, helpful, title,
             text; wins over what is recognised.
         skip_bad: Drop and count lines that cannot be parsed, instead of raising at the first one.
+        filters: Applied in this order.
 
     Returns:
         The reviews, rows in the order of the file.
@@ -127,71 +135,28 @@ def read_reviews(
         >>> len(reviews), reviews.steps[-1].name, reviews.steps[-1].dropped
         (1, 'duplicate (user, item)', 1)
     """
-    path = Path(path)
+    batches: list[pl.DataFrame] = []
+    found = take_in(Path(path), wanted(source, columns), skip_bad=skip_bad, keep=batches.append, meter=Meter())
+    left, steps = apply_filters(found.interactions, filters)
+    table = pl.concat(batches, rechunk=True)[left.row]  # of one chunk polars gathers views, of several text
+    known = left.of_a_table()
+    return Reviews(table, found.source, (*found.steps, *steps), found.items.only(known.item_ids), known)
+
+
+def wanted(source: Source | None, columns: Mapping[str, str] | None) -> Wanted:
+    """What to look for in a file of reviews.
+
+    Args:
+        source: The corpus, or None to recognise it.
+        columns: The user's column map.
+
+    Returns:
+        What `read_rows` takes.
+
+    Raises:
+        ConfigError: If `columns` names a column that we do not have.
+    """
     chosen = dict(columns or {})
     if unknown := sorted(set(chosen) - set(COLUMNS)):
         raise ConfigError(f"Unknown column {unknown[0]!r} in the column map. Ours are: {', '.join(COLUMNS)}.")
-    table, name, n_bad = read_rows(path, source, chosen, skip_bad=skip_bad)
-    return _clean(path, table, name, n_bad)
-
-
-def _clean(path: Path, table: pl.DataFrame, source: str, n_bad: int) -> Reviews:
-    """Give every column its type; drop what cannot be used, count by count; keep the first of a pair."""
-    table = table.with_columns(
-        pl.lit(None, dtype=pl.String).alias(name) for name in COLUMNS if name not in table.columns
-    ).select(COLUMNS)
-    table = table.with_columns(pl.col("title", "text").fill_null(""), _seconds(table["timestamp"]), _VOTES)
-    steps = [count("read", table, dropped=n_bad)]
-
-    def drop(name: str, keep: pl.Expr, table: pl.DataFrame) -> pl.DataFrame:
-        kept = table.filter(keep)
-        if kept.height < table.height:
-            steps.append(count(name, kept, dropped=table.height - kept.height))
-        return kept
-
-    named = pl.all_horizontal(pl.col("user_id", "item_id").fill_null("") != "")
-    table = drop("without user or item id", named, table)
-    table = table.with_columns(pl.col("rating").str.strip_chars().replace("", None))
-    number = pl.col("rating").cast(pl.Float32, strict=False)
-    table = drop(
-        "rating not a finite number", pl.col("rating").is_null() | number.is_finite().fill_null(False), table
-    )
-    table = table.with_columns(number.alias("rating"))
-    order = table.with_row_index("row").sort("timestamp", "row", nulls_last=True)
-    first = order.unique(["user_id", "item_id"], keep="first", maintain_order=True).sort("row").drop("row")
-    if first.height < table.height:
-        steps.append(count("duplicate (user, item)", first, dropped=table.height - first.height))
-    if first.is_empty():
-        found = "; ".join(f"{step.dropped} dropped: {step.name}" for step in steps if step.dropped) or "0 rows"
-        raise DataError(f"{path} holds no usable review ({found}). Check the file and the column map.")
-    return Reviews(first.select(COLUMNS).cast(SCHEMA), source, tuple(steps))
-
-
-_VOTES = (
-    pl.when(pl.col("helpful").str.starts_with("["))
-    .then("helpful")
-    .otherwise(pl.col("helpful").str.replace_all(",", "", literal=True))
-    .str.extract(r"(\d+)")
-    .cast(pl.Float32, strict=False)
-)
-"""Votes as a number: 3, 1,234 (Amazon 2018), and the first of [2, 5] (Amazon 2014: two of five found it helpful)."""
-
-
-def _seconds(column: pl.Series) -> pl.Series:
-    """Timestamps as whole seconds since 1970 from numbers (s, ms, µs or ns by size) or ISO dates."""
-    number = column.cast(pl.Float64, strict=False)
-    number = number.set(~(number.is_finite() & (number.abs() < 1e20)).fill_null(True), None)
-    for limit in (1e17, 1e14, 1e11):  # 1e11 s is the year 5138; a larger number is in a finer unit
-        scale = limit / 1e8
-        number = number.set((number.abs() >= limit).fill_null(False), None).fill_null(number / scale)
-    words = column.set(number.is_not_null(), None)
-    words = words.str.strip_chars().str.replace("T", " ", literal=True).str.replace("Z$", "")
-    dates: Iterable[pl.Series] = (
-        words.str.to_datetime(pattern, strict=False, time_zone=None if "%z" in pattern else "UTC", time_unit="us")
-        .dt.epoch("s")
-        .cast(pl.Float64)
-        for pattern in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d")
-    )
-    for date in dates:
-        number = number.fill_null(date)
-    return number.floor().cast(pl.Int64, strict=False).alias("timestamp")
+    return Wanted(source, chosen)

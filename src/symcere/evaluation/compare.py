@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.sparse import csr_array
 
-from symcere.data.dataset import Dataset, HeldOut, Split
+from symcere.data.dataset import Dataset, HeldOut, Split, known_matrix
 from symcere.errors import ConfigError
 from symcere.evaluation.measures import Measure, Ranked, mean
 from symcere.evaluation.significance import PairedTest, holm, paired_test
@@ -48,8 +48,8 @@ def measure(
 
 
 def measure_test(scorer: Scorer, split: Split, measures: Sequence[Measure]) -> Values:
-    """Measure a system on the test part; train and valid items of each user are not ranked."""
-    return measure(scorer, split.train, split.test, measures, exclude=split.train.matrix + split.valid.matrix)
+    """Measure a system on the test part; what train and valid know of each user is not ranked."""
+    return measure(scorer, split.train, split.test, measures, exclude=known_matrix(split.train, split.valid))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,15 @@
 """The report of a run as Markdown and as one self-contained HTML page."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from symcere.data.reviews import Step
+from symcere.data.interactions import Step
+from symcere.data.items import Items
 from symcere.evaluation.compare import Report
 from symcere.evaluation.significance import PairedTest
 
@@ -44,13 +45,16 @@ class Page:
         n_items: Items of the split.
         report: Test results.
         ours: The system that the others are compared with.
-        seconds: System -> mean seconds to fit.
-        valid: System -> mean valid NDCG@10.
-        settings: System -> settings.
+        seconds: System -> mean seconds to fit; imported runs have none.
+        valid: System -> mean valid NDCG@10; imported runs have none.
+        settings: System -> settings; imported runs have none.
         dials: System -> chosen popularity weight of each seed.
         skipped: System -> why it was left out.
         examples: Recommendations of a few users.
         encoder: Name of the text encoder.
+        noise: Kind of noise in the train texts -> its rate.
+        warnings: What results on this split cannot promise.
+        items: Titles of the items.
     """
 
     title: str
@@ -71,6 +75,9 @@ class Page:
     skipped: Mapping[str, str]
     examples: tuple[Example, ...]
     encoder: str
+    noise: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    items: Items = field(default_factory=Items)
 
     @property
     def best_baseline(self) -> str | None:
@@ -96,7 +103,7 @@ class Page:
             return f"{self.ours} has {DECISIVE} {self.report.mean(self.ours, DECISIVE):.4f}; nothing was compared."
         base = self.report.mean(self.best_baseline, DECISIVE)
         own = self.report.mean(self.ours, DECISIVE)
-        side = "ahead of" if own > base else "behind"
+        side = "ahead of" if own > base else "behind" if own < base else "level with"
         sure = "significant" if test[1] < 0.05 else "not significant"
         gain = f" ({own / base - 1:+.1%})" if base else ""
         return (
@@ -112,7 +119,7 @@ class Page:
             [
                 name,
                 *(f"{self.report.mean(name, label):{_format(label)}}" for label in COLUMNS),
-                f"{self.seconds[name]:.1f}",
+                f"{self.seconds[name]:.1f}" if name in self.seconds else "–",
             ]
             for name in self.report.systems
         ]

@@ -1,7 +1,7 @@
 """From a raw file to a report: the stages in order, then what is printed and written."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,21 @@ from typing import Any
 import numpy as np
 
 from symcere import rng
+from symcere.data.arrow import write_arrow
 from symcere.data.dataset import Split
-from symcere.data.reviews import Reviews
-from symcere.data.sources import Source
+from symcere.data.ingest import Ingestion
 from symcere.errors import ConfigError
-from symcere.evaluation.compare import Values, report_of
+from symcere.evaluation.compare import Values, measure_test, report_of
+from symcere.evaluation.measures import standard_measures
 from symcere.evaluation.report import Example, Page, to_html, to_markdown
+from symcere.evaluation.runs import ImportedRun, read_run
 from symcere.manifest import VERSION, digest_file, write_file
-from symcere.pipeline.stages import Encoding, System, divide, encode, fit_system, ingest
+from symcere.pipeline.stages import Encoding, Splitting, System, divide, encode, fit_system, ingest
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender
+
+ITEMS = "items.arrow"
+"""Titles and categories, in the run's folder."""
 
 OURS = "symcere"
 """The system that the others are compared with."""
@@ -42,51 +47,50 @@ class Result:
 
 
 def run(
-    file: Path,
+    what: Ingestion,
     workspace: Workspace,
     *,
-    source: Source | None,
-    columns: Mapping[str, str],
-    skip_bad: bool,
-    k: int,
-    splitter: Callable[[Reviews, int], Split],
-    split_name: str,
+    splitting: Splitting,
     seeds: Sequence[int],
     encoding: Encoding,
     cache: Path,
     systems: Sequence[System],
+    imports: Mapping[str, str],
     command: str,
 ) -> Result:
     """Go from a raw file to a report: ingest, split, encode, fit every system, compare, write.
 
     Args:
-        file: The raw review file.
+        what: The raw review file and the filters.
         workspace: Where to write, and who watches.
-        source: The corpus, or None to recognise it.
-        columns: The user's column map.
-        skip_bad: Drop and count lines that cannot be parsed.
-        k: Of the k-core.
-        splitter: (reviews, seed) -> split.
-        split_name: How the split is called.
+        splitting: How interactions are held out.
         seeds: Each gives a split and a fit of every system.
         encoding: How reviews become text features.
         cache: Root folder of the vector cache.
         systems: At least SymCERE.
+        imports: Name -> run file of another system, "{seed}" in it standing for the seed: measured beside the others.
         command: The command line, for the report.
 
     Returns:
         What was found; all of it is also on disk.
 
     Raises:
-        ConfigError: If SymCERE cannot be fitted; a baseline that cannot is left out and named.
+        ConfigError: If SymCERE cannot be fitted; a baseline that cannot is left out and named. If one run file is
+            given for several splits.
+        DataError: If a run file cannot be read, or is not of this split.
     """
-    reviews, ingested, sha256 = ingest(workspace, file, source=source, columns=columns, skip_bad=skip_bad, k=k)
+    _check_imports(imports, systems, splitting, seeds)
+    reviews, ingested = ingest(workspace, what)
     runs: list[tuple[Split, dict[str, Values]]] = []
     details: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
     skipped: dict[str, str] = {}
     first: Path | None = None
-    for seed in seeds:
-        split, split_key = divide(workspace, reviews, ingested, splitter, split_name, seed)
+    divided = [divide(workspace, reviews, ingested["key"], splitting, seed) for seed in seeds]
+    imported = [
+        {name: read_run(at.replace("{seed}", str(seed)), split) for name, at in imports.items()}
+        for seed, (split, _) in zip(seeds, divided, strict=True)
+    ]
+    for seed, (split, split_key), theirs in zip(seeds, divided, imported, strict=True):
         text, text_key = encode(workspace, split, split_key, encoding, cache, seed)
         values: dict[str, Values] = {}
         for system in systems:
@@ -103,36 +107,85 @@ def run(
             details[system.name].append(detail)
             if system.name == OURS and first is None:
                 first = folder / "model"
+        values |= {name: measure_test(run, split, standard_measures()) for name, run in theirs.items()}
         runs.append((split, values))
     names = list(
         runs[-1][1]
     )  # a system that failed under one seed is left out of all later ones, and so of the report
+    fitted = [name for name in names if name not in imports]
     report = report_of([(split, {name: values[name] for name in names}) for split, values in runs])
     assert first is not None
     model = Recommender.load(first)
     page = Page(
-        title=file.name,
+        title=what.path.name,
         command=command,
-        split=split_name,
+        split=splitting.name,
+        warnings=_warnings(divided[0][0], splitting, seeds, imports, imported),
         seeds=tuple(seeds),
         steps=reviews.steps,
-        n_without_text=reviews.n_without_text,
-        n_without_time=reviews.n_without_time,
+        n_without_text=ingested["n_without_text"],
+        n_without_time=ingested["n_without_time"],
         n_users=len(model.users),
         n_items=len(model.items),
         report=report,
         ours=OURS,
-        seconds={name: float(np.mean([d["fit_seconds"] for d in details[name]])) for name in names},
-        valid={name: float(np.mean([d["valid_ndcg@10"] for d in details[name]])) for name in names},
-        settings={name: details[name][0]["settings"] for name in names},
-        dials={name: [d["popularity_weight"] for d in details[name]] for name in names},
+        seconds={name: float(np.mean([d["fit_seconds"] for d in details[name]])) for name in fitted},
+        valid={name: float(np.mean([d["valid_ndcg@10"] for d in details[name]])) for name in fitted},
+        settings={name: details[name][0]["settings"] for name in fitted},
+        dials={name: [d["popularity_weight"] for d in details[name]] for name in fitted},
         skipped=skipped,
         examples=examples(model, runs[0][0]),
         encoder=text.encoder,
+        noise={noise.name: noise.rate for noise in encoding.noise},
+        items=reviews.items,
     )
     summary = _summary(page, workspace)
-    _write(workspace, page, summary, model, {"k_core": k, "columns": dict(columns), "sha256": sha256})
+    read = {
+        name: {path: digest_file(Path(path)) for seed in seeds for path in [at.replace("{seed}", str(seed))]}
+        for name, at in imports.items()
+    }
+    source_fields = {
+        "filters": [chosen.name for chosen in what.filters],
+        "columns": dict(what.columns or {}),
+        "sha256": ingested["sha256"],
+        "imported_runs": read,
+    }
+    _write(workspace, page, summary, model, source_fields)
     return Result(workspace.folder, page, summary, runs[0][0])
+
+
+def _check_imports(
+    imports: Mapping[str, str], systems: Sequence[System], splitting: Splitting, seeds: Sequence[int]
+) -> None:
+    for name, at in imports.items():
+        if name in {system.name for system in systems}:
+            raise ConfigError(f"An imported run needs a name of its own; {name!r} is a system of ours.")
+        if splitting.seeded and len(seeds) > 1 and "{seed}" not in at:
+            raise ConfigError(
+                f"Each of the {len(seeds)} seeds has its own {splitting.name} split, and so needs its own run of "
+                f"{name}: write {{seed}} where their names differ; found {at!r}."
+            )
+
+
+def _warnings(
+    split: Split,
+    splitting: Splitting,
+    seeds: Sequence[int],
+    imports: Mapping[str, str],
+    imported: Sequence[Mapping[str, ImportedRun]],
+) -> tuple[str, ...]:
+    """What results cannot promise: the split's own warnings, what seeds do not vary, and what imported runs lack."""
+    warnings = list(split.warnings)
+    if len(seeds) > 1 and not splitting.seeded:
+        warnings.append(
+            f"The {splitting.name} split is the same under every seed: {len(seeds)} seeds repeat only the training, "
+            "so their spread says nothing about other data."
+        )
+    for seed, runs in zip(seeds, imported, strict=True):
+        for name, run in runs.items():
+            if run.note:
+                warnings.append(f"{name} ({imports[name].replace('{seed}', str(seed))}): {run.note}.")
+    return tuple(warnings)
 
 
 def examples(model: Recommender, split: Split, n: int = 3, k: int = 5) -> tuple[Example, ...]:
@@ -162,13 +215,15 @@ def _summary(page: Page, workspace: Workspace) -> dict[str, Any]:
             "n_without_time": page.n_without_time,
         },
         "split": page.split,
+        "warnings": list(page.warnings),
         "seeds": list(page.seeds),
         "encoder": page.encoder,
+        "noise": dict(page.noise),
         "seconds": {name: round(seconds, 3) for name, seconds in workspace.seconds.items()},
         "up_to_date": workspace.up_to_date,
         "systems": {
             name: {label: report.mean(name, label) for label in report.labels}
-            | {"valid_ndcg@10": page.valid[name], "seconds": page.seconds[name]}
+            | {"valid_ndcg@10": page.valid.get(name), "seconds": page.seconds.get(name)}
             for name in report.systems
         },
         "by_seed": report.by_seed,
@@ -178,7 +233,8 @@ def _summary(page: Page, workspace: Workspace) -> dict[str, Any]:
         "tests": {name: asdict(t) | {"p_holm": p} for name, (t, p) in page.tests.items()},
         "recommendations": {
             example.user_id: [
-                {"item_id": item, "score": score, "held_out": hit} for item, score, hit in example.items
+                {"item_id": item, "title": page.items.title(item), "score": score, "held_out": hit}
+                for item, score, hit in example.items
             ]
             for example in page.examples
         },
@@ -192,12 +248,13 @@ def _write(
     """Write the run's own artefacts beside its stages; the manifest last, so that it vouches for the others."""
     folder = workspace.folder
     model.save(folder / "model")
+    write_arrow(page.items.table, folder / ITEMS)
     per_user = page.report.per_user
     write_file(folder / "per_user.csv", per_user.write_csv())
     write_file(folder / "results.json", json.dumps(summary, indent=2) + "\n")
     write_file(folder / "report.md", to_markdown(page))
     write_file(folder / "report.html", to_html(page))
-    written = ("per_user.csv", "results.json", "report.md", "report.html", "model/manifest.json")
+    written = ("per_user.csv", "results.json", "report.md", "report.html", "model/manifest.json", ITEMS)
     manifest = {
         "symcere": VERSION,
         "command": page.command,
@@ -206,6 +263,7 @@ def _write(
         "split": page.split,
         "seeds": summary["seeds"],
         "encoder": page.encoder,
+        "noise": dict(page.noise),
         "stages": workspace.folders,
         "settings": page.settings,
         "files": {name: digest_file(folder / name) for name in written},

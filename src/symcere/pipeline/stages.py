@@ -2,9 +2,10 @@
 
 import io
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import numpy as np
 import polars as pl
 from numpy import ndarray
 
-from symcere.data.dataset import REVIEW, Dataset, HeldOut, Split
-from symcere.data.formats import digest_input
-from symcere.data.kcore import k_core
-from symcere.data.reviews import Reviews, Step, read_reviews
-from symcere.data.sources import Source
+from symcere.data.arrow import map_arrow, write_arrow
+from symcere.data.dataset import NO_SUPPORT, REVIEW, Dataset, HeldOut, Split, Support
+from symcere.data.formats.raw import digest_input
+from symcere.data.ingest import Ingestion, ingest_reviews, load_reviews
+from symcere.data.noise import Noise, apply_noise
+from symcere.data.reviews import Reviews
+from symcere.data.splits import rows_of
+from symcere.errors import DataError
 from symcere.evaluation.compare import Values, measure_test
 from symcere.evaluation.measures import standard_measures
 from symcere.ids import IdMap
@@ -50,6 +54,23 @@ class System:
 
 
 @dataclass(frozen=True)
+class Splitting:
+    """How interactions are held out.
+
+    Args:
+        name: As it stands in reports.
+        split: (reviews, seed) -> split. Under k-fold the seed is the fold.
+        settings: All that decides the split beside reviews and seed, as JSON values.
+        seeded: Whether another seed gives another split.
+    """
+
+    name: str
+    split: Callable[[Reviews, int], Split]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seeded: bool = True
+
+
+@dataclass(frozen=True)
 class Encoding:
     """How reviews become text features.
 
@@ -58,74 +79,124 @@ class Encoding:
         parts: What is read of a review.
         weightings: Weights of the reviews in a profile, multiplied.
         leave_one_out: Whether training takes the review of a pair out of the pair's profiles.
+        noise: What is done to the train reviews before they are read.
     """
 
     encoders: Callable[[int], Sequence[Encoder]]
     parts: Sequence[Part] = ("review",)
     weightings: Sequence[Weighting] = ()
     leave_one_out: bool = False
+    noise: Sequence[Noise] = ()
 
 
-def ingest(
-    workspace: Workspace,
-    file: Path,
-    *,
-    source: Source | None,
-    columns: Mapping[str, str],
-    skip_bad: bool,
-    k: int,
-) -> tuple[Reviews, str, str]:
-    """Read a raw file and take its k-core; returns the reviews, the key of the stage and the SHA-256 of the file."""
-    sha256 = digest_input(file)
-    parts = [sha256, source.name if source else None, dict(columns), skip_bad, k]
+def ingest(workspace: Workspace, what: Ingestion) -> tuple[Reviews, dict[str, Any]]:
+    """Read a raw file and filter it; returns the reviews and the manifest of the stage."""
+    parts = _decides(what)
+    folder, manifest = workspace.stage("ingest", parts, _ingester(workspace, what, parts[0]))
+    return load_reviews(folder, manifest), manifest
+
+
+def verify(workspace: Workspace, what: Ingestion) -> tuple[dict[str, Any], list[str]]:
+    """Ingest again beside what stands there, and compare.
+
+    Args:
+        workspace: Where it stands.
+        what: File and filters.
+
+    Returns:
+        The manifest of what stands there, and the names of files that differ from it byte for byte.
+
+    Raises:
+        DataError: If nothing stands there yet.
+    """
+    parts = _decides(what)
+    standing = workspace.find("ingest", parts)
+    if standing is None:
+        raise DataError(
+            f"{workspace.folder} holds no intact ingestion of {what.path} with these options and this version. Run "
+            "the same command without --verify first."
+        )
+    with tempfile.TemporaryDirectory(dir=workspace.folder) as temporary:
+        again = Workspace(Path(temporary), workspace.watch)
+        _, made = again.stage("ingest", parts, _ingester(again, what, parts[0]))
+    files = standing["files"].keys() | made["files"].keys()
+    return standing, sorted(name for name in files if standing["files"].get(name) != made["files"].get(name))
+
+
+def _decides(what: Ingestion) -> list[Any]:
+    """All that decides an ingestion."""
+    return [
+        digest_input(what.path),
+        what.source.name if what.source else None,
+        dict(what.columns or {}),
+        what.skip_bad,
+        [repr(chosen) for chosen in what.filters],
+        digest_input(what.items) if what.items else None,
+    ]
+
+
+def _ingester(workspace: Workspace, what: Ingestion, sha256: str) -> Callable[[Path], Mapping[str, Any]]:
+    def make(folder: Path) -> Mapping[str, Any]:
+        def on_progress(share: float) -> None:
+            workspace.watch.progress("", share, f"{share:.0%} of {what.path.name}")
+
+        found = ingest_reviews(what, folder, on_progress)
+        last = found["steps"][-1]
+        counts = f"{last['n_reviews']:,} reviews, {last['n_users']:,} users, {last['n_items']:,} items"
+        titles = f", {found['n_titles']:,} titles" if found["n_titles"] else ""
+        return {"note": f"{counts}{titles} ({found['source']})", "sha256": sha256, **found}
+
+    return make
+
+
+def divide(workspace: Workspace, reviews: Reviews, ingested: str, how: Splitting, seed: int) -> tuple[Split, str]:
+    """Split the reviews; returns the split and the key of the stage. On disk a split is row numbers, no text."""
 
     def make(folder: Path) -> Mapping[str, Any]:
-        reviews = k_core(read_reviews(file, source=source, columns=columns, skip_bad=skip_bad), k)
-        (folder / "reviews.parquet").write_bytes(_parquet(reviews.table))
-        last = reviews.steps[-1]
-        note = f"{last.n_reviews:,} reviews, {last.n_users:,} users, {last.n_items:,} items ({reviews.source})"
-        return {"note": note, "source": reviews.source, "steps": reviews.summary()}
-
-    folder, manifest = workspace.stage("ingest", parts, make)
-    steps = tuple(Step(**step) for step in manifest["steps"])
-    reviews = Reviews(pl.read_parquet(folder / "reviews.parquet"), manifest["source"], steps)
-    return reviews, manifest["key"], sha256
-
-
-def divide(
-    workspace: Workspace,
-    reviews: Reviews,
-    ingested: str,
-    splitter: Callable[[Reviews, int], Split],
-    name: str,
-    seed: int,
-) -> tuple[Split, str]:
-    """Split the reviews; returns the split and the key of the stage."""
-
-    def make(folder: Path) -> Mapping[str, Any]:
-        split = splitter(reviews, seed)
-        train = split.train.review.with_columns(user=split.train.user, item=split.train.item)
-        (folder / "train.parquet").write_bytes(_parquet(train))
+        split = how.split(reviews, seed)
+        support = split.train.support
+        for part, known in (("train", split.train), ("support", support)):
+            rows = rows_of(reviews, known.user, known.item)
+            table = pl.DataFrame({"user": known.user, "item": known.item, "row": rows})
+            write_arrow(table.cast(pl.Int32), folder / f"{part}.arrow")
         for part, held_out in (("valid", split.valid), ("test", split.test)):
             pairs = pl.DataFrame({"user": held_out.user, "item": held_out.item})
-            (folder / f"{part}.parquet").write_bytes(_parquet(pairs))
-        ids = {"users": split.train.users.ids, "items": split.train.items.ids}
-        (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
-        note = f"{len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test ({name})"
-        return {"note": note, "split": name, "seed": seed}
+            write_arrow(pairs.cast(pl.Int32), folder / f"{part}.arrow")
+        for kind, ids in (("users", split.train.users), ("items", split.train.items)):
+            write_arrow(pl.DataFrame({"id": ids.ids}, schema={"id": pl.String}), folder / f"{kind}.arrow")
+        counts = f"{len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test"
+        note = f"{counts}{f', {len(support):,} support' if len(support) else ''} ({how.name})"
+        return {
+            "note": note,
+            "split": how.name,
+            "seed": seed,
+            "warnings": split.warnings,
+            "support": support.side,
+            "ingested": ingested,
+        }
 
-    folder, manifest = workspace.stage(f"split-seed{seed}", [ingested, name, seed], make)
-    ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
-    users, items = IdMap(tuple(ids["users"]), "user"), IdMap(tuple(ids["items"]), "item")
+    parts = [ingested, how.name, dict(how.settings), seed]
+    folder, manifest = workspace.stage(f"split-seed{seed}", parts, make)
+    return load_split(folder, manifest, reviews), manifest["key"]
+
+
+def load_split(folder: Path, manifest: Mapping[str, Any], reviews: Reviews) -> Split:
+    """Read the split that `divide` made of these reviews and wrote into a folder with this manifest."""
+    users, items = (IdMap(tuple(map_arrow([folder / f"{kind}s.arrow"])["id"]), kind) for kind in ("user", "item"))
 
     def load(part: str) -> tuple[pl.DataFrame, ndarray, ndarray]:
-        table = pl.read_parquet(folder / f"{part}.parquet")
-        return table, table["user"].to_numpy(), table["item"].to_numpy()
+        table = map_arrow([folder / f"{part}.arrow"])
+        user, item = (table[side].to_numpy().astype(np.int64) for side in ("user", "item"))
+        return table, user, item
 
-    table, user, item = load("train")
-    train = Dataset(users, items, user, item, table.select(REVIEW))
+    def reviews_of(part: str) -> tuple[ndarray, ndarray, pl.DataFrame]:
+        table, user, item = load(part)
+        return user, item, reviews.table.select(REVIEW)[table["row"].to_numpy()]
+
+    support = Support(manifest["support"], *reviews_of("support"))
+    train = Dataset(users, items, *reviews_of("train"), support if len(support) else NO_SUPPORT)
     valid, test = (HeldOut(users, items, *load(part)[1:]) for part in ("valid", "test"))
-    return Split(train, valid, test, name), manifest["key"]
+    return Split(train, valid, test, manifest["split"], tuple(manifest["warnings"]))
 
 
 def encode(
@@ -139,7 +210,7 @@ def encode(
             workspace.watch.progress(now.phase, now.share, f"{now.phase}: {now.done:,}/{now.total:,} texts")
 
         text = encode_reviews(
-            split.train,
+            apply_noise(split.train, how.noise, seed=seed),
             *encoders,
             parts=how.parts,
             weightings=how.weightings,
@@ -157,6 +228,7 @@ def encode(
         list(how.parts),
         [repr(weighting) for weighting in how.weightings],
         how.leave_one_out,
+        [repr(noise) for noise in how.noise],
     ]
     folder, manifest = workspace.stage(f"encode-seed{seed}", parts, make)
     return TextFeatures.load(folder), manifest["key"]

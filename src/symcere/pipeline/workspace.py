@@ -65,11 +65,10 @@ class Workspace:
         Raises:
             OutputError: If it cannot be written.
         """
-        key = digest(code_digest(), name, parts)
-        folder = self.folder / "stages" / f"{name}-{key[:8]}"
+        key, folder = self._place(name, parts)
         self.watch.begin(name)
-        manifest = read_manifest(folder)
-        found = manifest is not None and manifest["key"] == key
+        manifest = self.find(name, parts)
+        found = manifest is not None
         if not found:
             began = time.perf_counter()
             fields: dict[str, Any] = {"stage": name}
@@ -84,6 +83,24 @@ class Workspace:
             self.up_to_date.append(name)
         self.watch.end(name, manifest["note"], manifest["seconds"], up_to_date=found)
         return folder, manifest
+
+    def find(self, name: str, parts: Sequence[Any]) -> dict[str, Any] | None:
+        """Look for a stage that was made before.
+
+        Args:
+            name: Of the stage.
+            parts: All that decides its content.
+
+        Returns:
+            Its manifest, if it stands here whole; None otherwise.
+        """
+        key, folder = self._place(name, parts)
+        manifest = read_manifest(folder)
+        return manifest if manifest and manifest["key"] == key else None
+
+    def _place(self, name: str, parts: Sequence[Any]) -> tuple[str, Path]:
+        key = digest(code_digest(), name, parts)
+        return key, self.folder / "stages" / f"{name}-{key[:8]}"
 
 
 def remove_unfinished(folder: Path, older_than: float = 86_400) -> None:

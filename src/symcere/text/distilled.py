@@ -217,16 +217,17 @@ def teach(
         kernel[rows] += (words[rows] @ words.T).toarray()
         kernel[rows] += W_PAIRS * (pairs[rows] @ pairs.T).toarray()
 
-    def solve(n: int, ridge: float) -> ndarray:
-        part = kernel[:n, :n].copy()
-        part[np.diag_indices(n)] += ridge
-        solved: ndarray = cho_solve(cho_factor(part, overwrite_a=True, check_finite=False), centred[:n])
+    def solve(part: ndarray, ridge: float) -> ndarray:
+        """Overwrites `part`, which LAPACK does in place where columns stand together."""
+        part[np.diag_indices(len(part))] += ridge
+        factor = cho_factor(part, overwrite_a=True, check_finite=False)
+        solved: ndarray = cho_solve(factor, centred[: len(part)])
         return solved
 
     n_fit = max(1, round(len(sample) * (1 - _HELD_OUT)))
 
     def agreement(ridge: float) -> float:
-        found = kernel[n_fit:, :n_fit] @ solve(n_fit, ridge)
+        found = kernel[n_fit:, :n_fit] @ solve(kernel[:n_fit, :n_fit].copy(order="F"), ridge)
         length = np.linalg.norm(found, axis=1) * np.linalg.norm(centred[n_fit:], axis=1)
         return (
             float(((found * centred[n_fit:]).sum(1) / np.maximum(length, 1e-12)).mean())
@@ -235,7 +236,7 @@ def teach(
         )
 
     near, ridge = max((agreement(ridge), ridge) for ridge in RIDGES)
-    weight = solve(len(sample), ridge).astype(np.float32)
+    weight = solve(kernel.T, ridge).astype(np.float32)
     return WordVectors(
         bags,
         np.asarray(words.T @ weight + W_PRIOR * prior @ (z.T @ weight), dtype=np.float32),

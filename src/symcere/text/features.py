@@ -164,6 +164,10 @@ def encode_reviews(
     a zero row, and the model leaves it out of the text terms. The cache keeps vectors by text, and the profiles of a
     train part by all that decides them: asked for the same again, it only reads them.
 
+    Support reviews of a split by cold nodes are read with those of train, and encoders are fitted on both: they are
+    known before anybody is tested. They go into the profiles of the cold nodes alone, not into those of the nodes on
+    the other side. The reviews of held-out interactions are in neither.
+
     Args:
         train: The train part; nothing else has text.
         *encoders: At least one; or functions from a list of texts to an array. Their profiles stand side by side.
@@ -217,21 +221,23 @@ def _encode(
     on_progress: OnProgress | None,
 ) -> TextFeatures:
     """Profiles from vectors."""
-    corpora = [corpus_of(train.review, part) for part in parts]
+    known = train.known_reviews
+    corpora = [corpus_of(known.review, part) for part in parts]
     made: list[_Block] = []
     for encoder in encoders:
         for corpus in corpora if encoder.reads_text else corpora[:1]:
             if encoder.reads_text and not len(corpus):
                 raise DataError(
-                    f"None of the {len(train):,} train reviews has text ({corpus.part}). Check the text column "
+                    f"None of the {len(known):,} train reviews has text ({corpus.part}). Check the text column "
                     "(--columns text=)."
                 )
-            vectors = encoder.vectors(train, corpus, store, on_progress)
+            vectors = encoder.vectors(known, corpus, store, on_progress)
             weight = review_weights(corpus, weightings)
             block = _pooled(train, vectors, weight, encoder)
             if leave_one_out:
-                block.own = _own(train, encoder.vectors(train, corpus, store, None), weight, block)
-            block.key = digest(block.key, corpus.part, [repr(way) for way in weightings], leave_one_out)
+                block.own = _own(train, encoder.vectors(known, corpus, store, None), weight, block)
+            support = [train.support.side, len(train.support)]
+            block.key = digest(block.key, corpus.part, [repr(way) for way in weightings], leave_one_out, support)
             made.append(block)
     return TextFeatures(
         np.concatenate([block.user for block in made], axis=1),
@@ -259,7 +265,7 @@ class _Block:
 
 def _pooled(train: Dataset, vectors: Vectors, weight: ndarray, encoder: Encoder) -> _Block:
     """Pool vectors into conditioned profiles as they pass by; the map is fitted on a random sample of them."""
-    review, row, n_rows = vectors.review, vectors.row, len(vectors)
+    known, review, row, n_rows = train.known_reviews, vectors.review, vectors.row, len(vectors)
     slot = np.full(n_rows, -1)
     if encoder.conditioning.kind != "none":
         drawn = np.sort(rng.stream(0, "conditioning").permutation(n_rows)[:SAMPLE])
@@ -269,8 +275,9 @@ def _pooled(train: Dataset, vectors: Vectors, weight: ndarray, encoder: Encoder)
     sample = np.empty(0)
     for rows, chunk in vectors:
         if not pools:
-            sides = ((train.user, len(train.users)), (train.item, len(train.items)))
-            pools = [Pool(node[review], row, weight[review], n, n_rows, chunk.shape[1]) for node, n in sides]
+            user_weight, item_weight = weight * train.about("user"), weight * train.about("item")
+            sides = ((known.user, user_weight, len(train.users)), (known.item, item_weight, len(train.items)))
+            pools = [Pool(node[review], row, w[review], n, n_rows, chunk.shape[1]) for node, w, n in sides]
             sample = np.empty((n_sample, chunk.shape[1]), dtype=chunk.dtype)
         mine = slot[rows] >= 0
         sample[slot[rows[mine]]] = chunk[mine]
@@ -284,6 +291,7 @@ def _pooled(train: Dataset, vectors: Vectors, weight: ndarray, encoder: Encoder)
         mean = pool.mean()
         conditioned = affine(mean) if affine else mean.astype(np.float32)
         conditioned[pool.weight_of_node == 0] = 0
+        pool.total = np.empty((0, 0))  # float64: the other side's profiles take its place
         return conditioned
 
     user, item = pools
@@ -294,14 +302,16 @@ def _pooled(train: Dataset, vectors: Vectors, weight: ndarray, encoder: Encoder)
 
 
 def _own(train: Dataset, vectors: Vectors, weight: ndarray, block: _Block) -> OwnReviews:
-    """Read the vectors once more, now that they can be conditioned, and lay them out by review."""
+    """Read the vectors once more, now that they can be conditioned, and lay those of train out by review."""
+    learned = vectors.review < len(train)
+    review, row = vectors.review[learned], vectors.row[learned]
     by_row = np.empty((len(vectors), block.user.shape[1]), dtype=np.float32)
     for rows, chunk in vectors:
         by_row[rows] = block.affine(chunk) if block.affine else chunk
     laid_out = np.zeros((len(train), by_row.shape[1]), dtype=np.float32)
-    laid_out[vectors.review] = by_row[vectors.row]
+    laid_out[review] = by_row[row]
     there = np.zeros(len(train))
-    there[vectors.review] = weight[vectors.review]
+    there[review] = weight[review]
     user_share, item_share = (
         (there / np.maximum(total[node], 1e-300)).astype(np.float32)
         for total, node in ((block.user_weight, train.user), (block.item_weight, train.item))
@@ -311,11 +321,13 @@ def _own(train: Dataset, vectors: Vectors, weight: ndarray, block: _Block) -> Ow
 
 def _digest_train(train: Dataset) -> str:
     """SHA-256 of who reviewed what in which words: faster than cleaning the texts, and as telling."""
-    seen = hashlib.sha256(f"{len(train.users)} {len(train.items)} {len(train)}".encode())
-    for index in (train.user, train.item):
+    known = train.known_reviews
+    sizes = (len(train.users), len(train.items), len(train), len(known), train.support.side)
+    seen = hashlib.sha256(repr(sizes).encode())
+    for index in (known.user, known.item):
         seen.update(index.astype(np.int64).tobytes())
-    for rows in blocks(len(train), 65_536):
-        for column in train.review[rows]:
+    for rows in blocks(len(known), 65_536):
+        for column in known.review[rows]:
             seen.update(column.is_null().to_numpy().tobytes())
             if column.dtype == pl.String:
                 seen.update(column.str.len_bytes().fill_null(0).to_numpy().tobytes())

@@ -14,8 +14,8 @@ System = TypeVar("System", bound=Scored)
 
 
 def valid_ndcg(system: Scorer, train: Dataset, valid: HeldOut) -> float:
-    """Mean NDCG@10 on valid; train items are not ranked. The number that every choice is made by."""
-    return mean(measure(system, train, valid, [ndcg(10)], exclude=train.matrix)["ndcg@10"])
+    """Mean NDCG@10 on valid; items seen in train are not ranked. The number that every choice is made by."""
+    return mean(measure(system, train, valid, [ndcg(10)], exclude=train.seen)["ndcg@10"])
 
 
 def choose_popularity_weight(

@@ -1,9 +1,4 @@
-"""Worlds with a known answer: reviews made from planted tastes, facts and sentiment.
-
-In the anchoring world every item has a few facts and every user likes a few facts. Who buys what follows from
-the facts they share (and from popularity); how a review sounds follows from its rating alone. So fact words
-carry all there is to know about taste, and sentiment words carry nothing.
-"""
+"""The anchoring world: small, whole in memory, with the choice probabilities that made it."""
 
 import gzip
 import json
@@ -16,27 +11,12 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from symcere import rng
-from symcere.data.reviews import SCHEMA, Reviews
+from symcere.data.reviews import Reviews
+from symcere.data.synthetic.vocabulary import EPOCH, FACTS, FILLERS, SENTIMENTS
+from symcere.data.typed import SCHEMA
 from symcere.errors import ConfigError
 from symcere.ids import IdMap
 from symcere.manifest import write_file
-
-FACTS = tuple(
-    "gasket oem aluminum nylon torque bolt ceramic rubber brass thread bearing voltage fuse relay ohm amp lumen "
-    "battery filter carbon steel leather cotton velcro zipper maple rosewood nickel fret pickup humidity reverb "
-    "xlr phantom impedance stereo bluetooth usb adapter bracket hinge caliper rotor coolant viscosity gauge "
-    "piston valve".split()
-)
-SENTIMENTS = (
-    tuple("terrible awful horrible disappointed useless worst hate bad".split()),
-    tuple("okay fine average acceptable mediocre decent alright fair".split()),
-    tuple("great good love perfect excellent amazing wonderful happy".split()),
-)
-FILLERS = tuple(
-    "i bought this for my and it was the a one with after weeks use when came arrived box shipping day would "
-    "again really just got works had time to on second price brother garage house put back first".split()
-)
-_EPOCH = 1_300_000_000  # seconds since 1970 of the first review
 
 
 @dataclass(frozen=True)
@@ -137,7 +117,7 @@ def anchoring_world(
             "user_id": [world.user_ids[u] for u in user],
             "item_id": [world.item_ids[i] for i in item],
             "rating": [float(r) for r in rating],
-            "timestamp": _EPOCH + draws.integers(0, 100_000_000, len(user)),
+            "timestamp": EPOCH + draws.integers(0, 100_000_000, len(user)),
             "helpful": None,
             "title": [_feeling(r, draws) for r in rating],
             "text": [_review(likes[u], has[i], r, draws) for u, i, r in zip(user, item, rating, strict=True)],

@@ -1,0 +1,292 @@
+"""Words of the command line become functions and settings, here and nowhere else."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from symcere.cli.options import ConditioningName, SplitName
+from symcere.errors import ConfigError
+
+if TYPE_CHECKING:
+    from symcere.data.filters import Filter
+    from symcere.data.ingest import Ingestion
+    from symcere.data.noise import Noise
+    from symcere.data.sources import Source
+    from symcere.pipeline.stages import Encoding, Splitting, System
+    from symcere.text.encoders import Encoder
+    from symcere.text.profiles import Weighting
+
+
+def pairs_of(words: Sequence[str], option: str) -> dict[str, str]:
+    """KEY=VALUE words as a mapping."""
+    pairs: dict[str, str] = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not (key and sign and value):
+            raise ConfigError(f"{option} takes KEY=VALUE; found {word!r}.")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def folder_of(file: Path) -> Path:
+    """Where a run of a file is written unless the user says otherwise."""
+    return Path("runs") / (file.resolve().name.split(".")[0] or "run")
+
+
+def ingestion_of(
+    file: Path,
+    source: str | None,
+    columns: Sequence[str],
+    filters: "Sequence[Filter]",
+    items: Path | None,
+    *,
+    skip_bad: bool,
+) -> "Ingestion":
+    """What to take from which file."""
+    from symcere.data.ingest import Ingestion
+
+    return Ingestion(file, _source(source), _column_map(columns), skip_bad, filters, items)
+
+
+def filters_of(
+    k: int,
+    item_k: int | None = None,
+    min_rating: float | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    min_chars: int | None = None,
+    max_chars: int | None = None,
+    sample: float | None = None,
+) -> "list[Filter]":
+    """The filters that were asked for, the k-core last."""
+    from symcere.data.filters import MinRating, Period, Sample, TextLength
+    from symcere.data.kcore import KCore
+
+    asked: list[Filter | None] = [
+        MinRating(min_rating) if min_rating is not None else None,
+        Period(since, until) if since or until else None,
+        TextLength(min_chars or 0, max_chars) if min_chars is not None or max_chars is not None else None,
+        Sample(sample) if sample is not None else None,
+        KCore(k, item_k),
+    ]
+    return [chosen for chosen in asked if chosen is not None]
+
+
+def _column_map(words: Sequence[str]) -> dict[str, str]:
+    from symcere.data.sources import COLUMNS
+
+    pairs = pairs_of([part for word in words for part in word.split(",")], "--columns")
+    for key in pairs:
+        if key not in COLUMNS:
+            raise ConfigError(f"--columns maps one of {', '.join(COLUMNS)}; found {key!r}.")
+    return pairs
+
+
+def _source(word: str | None) -> "Source | None":
+    from symcere.data.sources import SOURCES
+
+    if word is None:
+        return None
+    by_name = {source.name: source for source in SOURCES}
+    if word not in by_name:
+        raise ConfigError(f"Unknown --source {word!r}. Known: {', '.join(by_name)}.")
+    return by_name[word]
+
+
+def splitting_of(name: SplitName, folds: int | None, seed: int, n_seeds: int) -> tuple["Splitting", Sequence[int]]:
+    """How interactions are held out, and under which seeds; the folds of a k-fold split take the place of seeds."""
+    from symcere.data.splits import (
+        N_FOLDS,
+        split_cold_items,
+        split_cold_users,
+        split_k_fold,
+        split_leave_last_out,
+        split_random,
+        split_temporal,
+    )
+    from symcere.pipeline.stages import Splitting
+
+    if name == SplitName.K_FOLD:
+        if n_seeds > 1:
+            raise ConfigError("--seeds does not go with --split k-fold: every fold is a seed. Use --folds.")
+        n_folds = folds or N_FOLDS
+        return Splitting(
+            name.value,
+            lambda reviews, fold: split_k_fold(reviews, n_folds, fold=fold, seed=seed),
+            {"n_folds": n_folds, "seed": seed},
+        ), range(n_folds)
+    if folds is not None:
+        raise ConfigError(f"--folds is for --split k-fold; found --split {name.value}.")
+    by_name: Mapping[SplitName, Splitting] = {
+        SplitName.RANDOM: Splitting(name.value, lambda reviews, seed: split_random(reviews, seed=seed)),
+        SplitName.LEAVE_LAST_OUT: Splitting(
+            name.value, lambda reviews, _: split_leave_last_out(reviews), seeded=False
+        ),
+        SplitName.TEMPORAL: Splitting(name.value, lambda reviews, _: split_temporal(reviews), seeded=False),
+        SplitName.COLD_ITEMS: Splitting(name.value, lambda reviews, seed: split_cold_items(reviews, seed=seed)),
+        SplitName.COLD_USERS: Splitting(name.value, lambda reviews, seed: split_cold_users(reviews, seed=seed)),
+    }
+    return by_name[name], range(seed, seed + n_seeds)
+
+
+def encoding_of(
+    words: str,
+    text_dim: int | None = None,
+    conditioning: ConditioningName | None = None,
+    max_tokens: int = 128,
+    profile: str = "mean",
+    noise: str = "",
+) -> "Encoding":
+    """How reviews become features: encoders joined by plus, and words of --profile and --noise by comma."""
+    from symcere.pipeline.stages import Encoding
+    from symcere.text.choice import default_encoders
+    from symcere.text.profiles import Helpfulness, InverseFrequency, Length, Recency
+
+    by_name: Mapping[str, Weighting] = {
+        "recency": Recency(),
+        "helpfulness": Helpfulness(),
+        "length": Length(),
+        "inverse-frequency": InverseFrequency(),
+    }
+    asked = [word.strip() for word in profile.split(",")]
+    for word in asked:
+        if word not in (*by_name, "mean", "title-body", "leave-one-out"):
+            known = ", ".join(("mean", *by_name, "title-body", "leave-one-out"))
+            raise ConfigError(f"Unknown --profile {word!r}. Known: {known}.")
+    named = None if words == "auto" else [_encoder(word, max_tokens) for word in dict.fromkeys(words.split("+"))]
+
+    def encoders(n_reviews: int) -> "list[Encoder]":
+        chosen = default_encoders(n_reviews) if named is None else named
+        return [_with_conditioning(encoder, text_dim, conditioning) for encoder in chosen]
+
+    return Encoding(
+        encoders,
+        parts=("title", "body") if "title-body" in asked else ("review",),
+        weightings=[by_name[word] for word in dict.fromkeys(asked) if word in by_name],
+        leave_one_out="leave-one-out" in asked,
+        noise=_noise(noise),
+    )
+
+
+def _noise(words: str) -> "list[Noise]":
+    from symcere.data.noise import KINDS
+
+    by_name = {kind.name: kind for kind in KINDS}
+    asked = [word for word in words.split(",") if word.strip()]
+    noise: list[Noise] = []
+    pairs = pairs_of(asked, "--noise")
+    if len(pairs) < len(asked):
+        raise ConfigError(f"--noise takes each kind once; found {words!r}.")
+    for name, rate in pairs.items():
+        if name not in by_name:
+            raise ConfigError(f"Unknown --noise {name!r}. Known: {', '.join(by_name)}.")
+        try:
+            noise.append(by_name[name](float(rate)))
+        except ValueError as error:
+            raise ConfigError(
+                f"The rate of {name} in --noise must be a number from 0 to 1; found {rate!r}."
+            ) from error
+    return noise
+
+
+def _encoder(word: str, max_tokens: int) -> "Encoder":
+    from symcere.text.distilled import DistilledEncoder
+    from symcere.text.precomputed import precomputed
+    from symcere.text.sentence import sentence_encoder
+    from symcere.text.tfidf import tfidf_encoder
+
+    by_name: Mapping[str, Callable[[], Encoder]] = {
+        "tfidf": tfidf_encoder,
+        "distilled": lambda: DistilledEncoder(teacher=sentence_encoder(max_tokens)),
+        "sentence": lambda: sentence_encoder(max_tokens),
+        "sentence-float32": lambda: sentence_encoder(max_tokens, runtime="float32"),
+    }
+    if word.endswith((".npy", ".parquet")):
+        return precomputed(word)
+    if word not in by_name:
+        raise ConfigError(
+            f"Unknown --encoder {word!r}. Known: auto, {', '.join(by_name)}, a .npy or .parquet file, or several "
+            "joined by '+'."
+        )
+    return by_name[word]()
+
+
+def _with_conditioning(encoder: Any, text_dim: int | None, kind: ConditioningName | None) -> "Encoder":
+    """The encoder with another conditioning, or width; TF-IDF has its width from its SVD."""
+    from symcere.text.conditioning import Conditioning
+    from symcere.text.tfidf import TfidfEncoder
+
+    if text_dim and isinstance(encoder, TfidfEncoder):
+        encoder = replace(encoder, text_dim=text_dim)
+    conditioning = encoder.conditioning
+    dim = text_dim or conditioning.dim
+    if kind is not None or conditioning.kind != "none":
+        conditioning = Conditioning(kind.value if kind else conditioning.kind, dim)
+    chosen: Encoder = replace(encoder, conditioning=conditioning)
+    return chosen
+
+
+def settings_of(words: Sequence[str]) -> dict[str, Any]:
+    """Values of --set: JSON where they are, text otherwise."""
+    values: dict[str, Any] = {}
+    for key, value in pairs_of(words, "--set").items():
+        try:
+            values[key] = json.loads(value)
+        except ValueError:
+            values[key] = value
+    return values
+
+
+def systems_of(words: str, settings: Mapping[str, Any]) -> list["System"]:
+    """SymCERE and the named baselines, each fitted through its own function with its own settings."""
+    from symcere.baselines.ease import L2, fit_ease
+    from symcere.baselines.item_knn import NEIGHBOURS, SHRINK, fit_item_knn
+    from symcere.baselines.light_gcn import SETTINGS, fit_light_gcn
+    from symcere.baselines.popularity import fit_popularity
+    from symcere.pipeline.run import OURS
+    from symcere.pipeline.stages import System
+    from symcere.training.config import POPULARITY_WEIGHTS, SymcereSettings
+    from symcere.training.loop import fit
+
+    ours = SymcereSettings(**settings)
+    known = [
+        System(
+            "popularity",
+            lambda train, valid, text, seed, on_epoch: fit_popularity(train, valid=valid),
+            {},
+        ),
+        System(
+            "item_knn",
+            lambda train, valid, text, seed, on_epoch: fit_item_knn(train, valid=valid),
+            {"neighbours": NEIGHBOURS, "shrink": SHRINK, "popularity_weights": POPULARITY_WEIGHTS},
+        ),
+        System(
+            "ease",
+            lambda train, valid, text, seed, on_epoch: fit_ease(train, valid=valid),
+            {"l2": L2, "popularity_weights": POPULARITY_WEIGHTS},
+        ),
+        System(
+            "light_gcn",
+            lambda train, valid, text, seed, on_epoch: fit_light_gcn(
+                train, valid=valid, seed=seed, on_epoch=on_epoch
+            ),
+            {"best_of": [chosen.model_dump(mode="json") for chosen in SETTINGS]},
+            max_epochs=max(chosen.max_epochs for chosen in SETTINGS),
+        ),
+        System(
+            OURS,
+            lambda train, valid, text, seed, on_epoch: fit(
+                train, text, valid=valid, settings=ours, seed=seed, on_epoch=on_epoch
+            ),
+            ours.model_dump(mode="json"),
+            uses_text=True,
+            max_epochs=ours.max_epochs,
+        ),
+    ]
+    names = {OURS, *(word.strip() for word in words.split(",") if word.strip() not in ("", "none"))}
+    by_name = {system.name: system for system in known}
+    if unknown := sorted(names - set(by_name)):
+        raise ConfigError(f"Unknown system {unknown[0]!r} in --systems. Known: {', '.join(by_name)}; or none.")
+    return [system for system in known if system.name in names]

@@ -1,0 +1,208 @@
+"""Bytes of a raw file in blocks of whole lines, decompressed ahead of whoever reads them."""
+
+import codecs
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from isal import isal_zlib  # as zlib, at twice its speed
+
+from symcere.errors import DataError
+
+BLOCK = 16 * 2**20  # bytes of a block, but for the rest of its last line
+
+_GZIP = b"\x1f\x8b"
+
+Thing = TypeVar("Thing")
+
+
+@dataclass
+class Meter:
+    """How much of some files has been read.
+
+    Args:
+        read: Bytes as they lie on disk.
+        total: Of all files.
+        on_progress: Called with the share that has been read.
+    """
+
+    read: int = 0
+    total: int = 0
+    on_progress: Callable[[float], None] | None = None
+
+    def add(self, n_bytes: int) -> None:
+        """Count more."""
+        self.read += n_bytes
+        if self.on_progress:
+            self.on_progress(min(self.read / max(self.total, 1), 1.0))
+
+
+@contextlib.contextmanager
+def open_input(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file for reading, or raise the DataError that says why it cannot be."""
+    try:
+        if not path.exists():
+            raise DataError(f"{path} does not exist. Check the path (now in {Path.cwd()}).")
+        if not path.is_file():
+            raise DataError(
+                f"{path} is no regular file. Save its content to a file first: it is read more than once."
+            )
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check its name and permissions.") from error
+
+
+def input_files(path: Path) -> list[Path]:
+    """Find the files to read.
+
+    Args:
+        path: A file, or a folder.
+
+    Returns:
+        The path itself, or the files of a folder in the order of their names, without hidden ones.
+
+    Raises:
+        DataError: If a folder holds no file.
+    """
+    try:
+        if not path.is_dir():
+            return [path]
+        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check its name and permissions.") from error
+    if not files:
+        raise DataError(f"{path} is a folder without a file. Name the review file, or a folder of review files.")
+    return files
+
+
+def digest_input(path: str | Path) -> str:
+    """SHA-256 of a raw file, or of the names and digests of a folder's files; DataError where it cannot be read."""
+    files = input_files(Path(path))
+    digests = []
+    for name in files:
+        with open_input(name) as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if files == [Path(path)]:
+        return digests[0]
+    lines = "".join(f"{digest}  {name.name}\n" for digest, name in zip(digests, files, strict=True))
+    return hashlib.sha256(lines.encode("utf-8", errors="surrogateescape")).hexdigest()
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet does; polars reads those itself."""
+    with open_input(path) as file:
+        return file.read(4) == b"PAR1"
+
+
+def read_blocks(path: Path, meter: Meter) -> Iterator[bytes]:
+    """Yield the content of a file, decompressed, in blocks that end with a line; none of them is empty.
+
+    The next block is read while the caller works on the one before.
+
+    Args:
+        path: Any file but Parquet.
+        meter: Told how much is read.
+
+    Returns:
+        Blocks, while one iterates.
+
+    Raises:
+        DataError: If the file cannot be read, is a damaged gzip file, or is empty.
+    """
+    return read_ahead(_whole_lines(_decompressed(path, meter)))
+
+
+def read_ahead(things: Iterator[Thing]) -> Iterator[Thing]:
+    """Yield what an iterator gives, the next one being made by a thread while the caller works on the one before."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, things, None)
+        while (thing := coming.result()) is not None:
+            coming = thread.submit(next, things, None)
+            yield thing
+
+
+def first_and_all(blocks: Iterator[bytes], path: Path) -> tuple[bytes, Iterator[bytes]]:
+    """Look at the first block that is not blank.
+
+    Args:
+        blocks: All blocks of a file.
+        path: For messages.
+
+    Returns:
+        It, without a byte order mark, and all blocks from it on.
+
+    Raises:
+        DataError: If there is none, or it is of no format that is read as text.
+    """
+    for block in blocks:
+        if block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise DataError(f"{path} is UTF-16. Convert it, for example with: iconv -f UTF-16 -t UTF-8")
+        block = block.removeprefix(codecs.BOM_UTF8)
+        if block.strip():
+            if b"\x00" in block[:4096]:
+                raise DataError(f"{path} is binary, and not Parquet or gzip. Give JSON lines, CSV, TSV or Parquet.")
+            return block, _chain(block, blocks)
+    raise DataError(f"{path} is empty. It must hold reviews: JSON lines, CSV, TSV or Parquet.")
+
+
+def _chain(first: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from others
+
+
+def _decompressed(path: Path, meter: Meter) -> Iterator[bytes]:
+    """Yield chunks of a file, of each gzip member one after the other if it is compressed."""
+    with open_input(path) as file:
+        chunks = _read(file, meter)
+        chunk = next(chunks, b"")
+        if chunk[:2] != _GZIP:
+            yield chunk
+            yield from chunks
+            return
+        try:
+            yield from _gunzip(chunk, chunks)
+        except (EOFError, isal_zlib.error) as error:  # type: ignore[misc]
+            raise DataError(
+                f"{path} is a damaged gzip file ({error}); it may be half downloaded. Fetch it again."
+            ) from error
+
+
+def _read(file: io.BufferedReader, meter: Meter) -> Iterator[bytes]:
+    while chunk := file.read(BLOCK):
+        meter.add(len(chunk))
+        yield chunk
+
+
+def _gunzip(chunk: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    member = isal_zlib.decompressobj(31)
+    while chunk:
+        yield member.decompress(chunk, BLOCK)
+        chunk = member.unconsumed_tail
+        if member.eof:
+            chunk = (member.unused_data or next(chunks, b"")).lstrip(b"\x00")  # members may be padded
+            if chunk:
+                member = isal_zlib.decompressobj(31)
+        elif not chunk:
+            chunk = next(chunks, b"")
+    if not member.eof:
+        raise EOFError("it ends before its end-of-stream marker")
+
+
+def _whole_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Cut chunks after their last line ending; what is left over begins the next block."""
+    rest: list[bytes] = []
+    for chunk in chunks:
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*rest, chunk[:end]])
+            rest = [chunk[end:]]
+        else:
+            rest.append(chunk)
+    if last := b"".join(rest):
+        yield last

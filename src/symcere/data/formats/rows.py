@@ -1,0 +1,40 @@
+"""What every format gives: rows of text, and the sentences for lines that cannot be read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from symcere.errors import DataError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a file.
+
+    Args:
+        table: Columns of text under our names.
+        n_bad: Lines dropped since the rows before, because they could not be parsed.
+    """
+
+    table: pl.DataFrame
+    n_bad: int
+
+
+def text_frame(rows: Sequence[Sequence[str | None]], columns: Mapping[str, object]) -> pl.DataFrame:
+    """Rows as a table of text."""
+    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
+
+
+def bad_line(path: Path, number: int, reason: str) -> DataError:
+    """Say which line cannot be parsed, why, and what to do."""
+    return DataError(
+        f"{path}, line {number}: cannot be parsed ({reason}). Mend the line, or pass --skip-bad to drop and "
+        "count such lines."
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, cut; some have none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

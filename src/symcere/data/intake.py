@@ -1,0 +1,139 @@
+"""A raw file, batch by batch, to interactions: types given, duplicates found, every dropped row counted.
+
+What is held in memory of all rows is who, what, when and how rated. The words go to whoever keeps them, batch by
+batch; which rows of them stay is known at the end.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy import ndarray
+
+from symcere.data.formats.raw import Meter, read_ahead
+from symcere.data.formats.recognise import Wanted, read_rows
+from symcere.data.formats.rows import Rows
+from symcere.data.interactions import UNDATED, Interactions, Step, interactions_of, keys_of
+from symcere.data.items import Items, items_of
+from symcere.data.typed import FAULTS, typed
+from symcere.errors import DataError
+
+_BATCH = 131_072  # rows of a batch, at least
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a raw file holds.
+
+    Args:
+        source: The corpus or format that was recognised.
+        interactions: One a (user, item) pair: the first in time.
+        steps: Counts after each step.
+        items: What the rows say of their items.
+    """
+
+    source: str
+    interactions: Interactions
+    steps: tuple[Step, ...]
+    items: Items
+
+
+def take_in(
+    path: Path, wanted: Wanted, *, skip_bad: bool, keep: Callable[[pl.DataFrame], None], meter: Meter
+) -> Intake:
+    """Read a file of reviews.
+
+    Args:
+        path: The file or folder.
+        wanted: What to look for in it.
+        skip_bad: Drop and count lines that cannot be parsed, instead of raising at the first one.
+        keep: Given every batch of reviews, in order; row numbers go on from batch to batch.
+        meter: Told how much is read.
+
+    Returns:
+        The interactions; their rows are those of the batches, one after the other.
+
+    Raises:
+        DataError: If the file cannot be read, or nothing is left of it.
+    """
+    found = read_rows(path, wanted, skip_bad=skip_bad, meter=meter)
+    keys, faults, bodies, items = [], [], [], []
+    n_bad = 0
+    for rows in read_ahead(_batches(found.rows)):
+        n_bad += rows.n_bad
+        reviews, fault, of_items = typed(rows.table, found.source)
+        keep(reviews)
+        keys.append(keys_of(reviews))
+        faults.append(fault)
+        bodies.append(reviews.select("text").hash_rows())
+        if len(of_items):
+            items.append(items_of(of_items).table)
+    if not keys:
+        raise DataError(f"{path} is empty. It must hold reviews: JSON lines, CSV, TSV or Parquet.")
+    left = interactions_of(pl.concat(keys).with_columns(pl.col("user_id", "item_id").fill_null("")))
+    steps = [left.step("read", dropped=n_bad)]
+    fault = pl.concat(faults)
+    for reason in FAULTS:
+        left = _without(left, (fault == reason).fill_null(False).to_numpy()[left.row], reason, steps)
+    copies, later = _doubled(left, pl.concat(bodies).to_numpy()[left.row])
+    left = _without(left, copies, "the same review again", steps)
+    left = _without(left, later[~copies], "duplicate (user, item)", steps)
+    if not len(left):
+        lost = "; ".join(f"{step.dropped} dropped: {step.name}" for step in steps if step.dropped) or "0 rows"
+        raise DataError(f"{path} holds no usable review ({lost}). Check the file and the column map.")
+    return Intake(found.name, left, tuple(steps), items_of(pl.concat(items)) if items else Items())
+
+
+def _batches(parts: Iterator[Rows]) -> Iterator[Rows]:
+    """Join small parts, such as hotels, so that none but the last is small."""
+    held: list[Rows] = []
+    for part in parts:
+        held.append(part)
+        if sum(rows.table.height for rows in held) >= _BATCH:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    table = pl.concat([rows.table for rows in parts], how="diagonal", rechunk=True)
+    return Rows(table, sum(rows.n_bad for rows in parts))
+
+
+def _without(left: Interactions, drop: ndarray, reason: str, steps: list[Step]) -> Interactions:
+    n = int(drop.sum())
+    if n:
+        left = left.kept(~drop)
+        steps.append(left.step(reason, dropped=n))
+    return left
+
+
+def _doubled(left: Interactions, body: ndarray) -> tuple[ndarray, ndarray]:
+    """Mark what repeats a (user, item) pair.
+
+    Args:
+        left: The reviews.
+        body: Hash of each one's body.
+
+    Returns:
+        Copies: reviews whose body, date and rating stand earlier in the file; title and votes may have changed. And
+        of the others all but the first in time of each pair; undated ones are later than all others.
+    """
+    copies, later = np.zeros(len(left), dtype=bool), np.zeros(len(left), dtype=bool)
+    pair = left.pair
+    ordered = np.sort(pair)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(repeated):
+        return copies, later
+    rows = np.flatnonzero(repeated[np.minimum(np.searchsorted(repeated, pair), len(repeated) - 1)] == pair)
+    said = (pair[rows], left.timestamp[rows], left.rating[rows], body[rows])
+    same = pl.DataFrame(dict(zip("abcd", said, strict=True)))
+    copies[rows] = ~same.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    rows = rows[~copies[rows]]
+    time = left.timestamp[rows]
+    order = rows[np.lexsort((rows, time, time == UNDATED, pair[rows]))]
+    later[order[1:][pair[order[1:]] == pair[order[:-1]]]] = True
+    return copies, later

@@ -1,0 +1,150 @@
+"""Whatever the bytes, only a DataError leaves a reader; and clean CSV is read as Python's csv module reads it."""
+
+import csv
+import gzip
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import symcere as sc
+from symcere.data.formats.delimited import _fast, read_delimited
+from test_sources import AMAZON_2023, GOODREADS, GOOGLE, HOTELREC, LARA, STEAM, STEAM_USER, line
+
+AMAZON = line({"reviewerID": "A1", "asin": "B1", "helpful": [0, 1], "overall": 5.0, "reviewText": "sturdy",
+               "summary": "Nice", "unixReviewTime": 1393545600})  # fmt: skip
+YELP = line({"review_id": "r", "user_id": "u", "business_id": "b", "stars": 4, "date": "2013-10-24 16:40:47",
+             "text": "clean", "useful": 1})  # fmt: skip
+META = "{'asin': 'B', 'title': \"Ann's strap\", 'categories': [['Music', 'Guitars']]}\n"
+RECBOLE = "user_id:token\titem_id:token\trating:float\ttimestamp:float\nann\tB\t5.0\t1385164800.0\n"
+CSV = 'user_id,item_id,rating,timestamp,title,text\nann,B,5,2014-02-28,"a ""b""","x, y\nz"\nbob,C,4,,,\n'
+
+
+def _parquet() -> bytes:
+    file = io.BytesIO()
+    pl.DataFrame({"user_id": ["a", "b"], "item_id": [1.0, 2.0], "text": ["x", "y"], "rating": [1, 2]}).write_parquet(
+        file
+    )
+    return file.getvalue()
+
+
+_TEXTS = (
+    AMAZON, YELP, META, line(AMAZON_2023), line(GOOGLE), line(HOTELREC), line(GOODREADS), STEAM, STEAM_USER, LARA,
+    RECBOLE, CSV, CSV.replace(",", ";"), CSV.replace(",", "\t"),
+)  # fmt: skip
+SEEDS = [*(text.encode() for text in _TEXTS), _parquet(), gzip.compress(AMAZON.encode() * 3, mtime=0)]
+"""One small file of every kind that is read."""
+
+TOKENS = [
+    b"\x00", b"\xff", b"\xef\xbb\xbf", b'"', b"'", b"{", b"}", b"[", b"]", b",", b":", b"\\ud800", b"\r", b"\n",
+    b"\t", b"nan", b"1e999", b"-1", b"null", b"<Author>", b"PAR1", b"9" * 40, b"{u'", b'{"a":' * 50,
+]  # fmt: skip
+
+
+@st.composite
+def mutated(draw):
+    """A file of some kind with bytes changed, cut, doubled or put in."""
+    raw = bytearray(draw(st.sampled_from(SEEDS)) * draw(st.integers(1, 3)))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, max(len(raw) - 1, 0)))
+        match draw(st.integers(0, 4)):
+            case 0:
+                raw[at : at + 1] = draw(st.binary(min_size=1, max_size=3))
+            case 1:
+                del raw[at : at + draw(st.integers(1, 20))]
+            case 2:
+                raw[at:at] = draw(st.sampled_from(TOKENS))
+            case 3:
+                raw[at:at] = raw[at : at + draw(st.integers(1, 40))]
+            case 4:
+                del raw[at:]
+    return bytes(raw)
+
+
+def feed(raw: bytes, folder: Path) -> None:
+    """Give the bytes to every reader; raise what should not leave them."""
+    file = folder / "file"
+    file.write_bytes(raw)
+    for skip_bad in (False, True):
+        try:
+            assert len(sc.read_reviews(file, skip_bad=skip_bad))
+        except sc.DataError as error:
+            assert str(error)  # noqa: PT017
+    try:
+        assert len(sc.read_items(file))
+    except sc.DataError as error:
+        assert str(error)  # noqa: PT017
+
+
+_QUICK = settings(max_examples=250, suppress_health_check=list(HealthCheck), deadline=None)
+_LONG = settings(max_examples=25_000, suppress_health_check=list(HealthCheck), deadline=None, database=None)
+
+
+@_QUICK
+@given(mutated())
+def test_mutated_files_raise_nothing_but_a_data_error(tmp_path, raw):
+    feed(raw, tmp_path)
+
+
+@_QUICK
+@given(st.binary(max_size=300), st.sampled_from([b"", b"{", b"PAR1", b"\x1f\x8b", b"<Author>", *SEEDS]))
+def test_random_bytes_raise_nothing_but_a_data_error(tmp_path, raw, start):
+    feed(start + raw, tmp_path)
+
+
+@pytest.mark.slow
+@_LONG
+@given(mutated())
+def test_very_many_mutated_files_raise_nothing_but_a_data_error(tmp_path, raw):
+    feed(raw, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_coverage_guided_fuzzer_finds_nothing_but_data_errors(tmp_path):
+    """Atheris follows the branches of our readers instead of chance; with Hypothesis above, over 100,000 inputs."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(SEEDS):
+        (corpus / str(number)).write_bytes(seed)
+    script = Path(__file__).with_name("fuzz_readers.py")
+    words = [sys.executable, str(script), str(corpus), "-runs=80000", "-max_len=2000", "-rss_limit_mb=0", "-seed=1"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=1_500, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr[-3_000:]
+    assert "Done 80000 runs" in done.stderr
+
+
+FIELD = st.text(st.sampled_from(list("ab \",;|\t\né店'")), max_size=6)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.tuples(FIELD, FIELD, FIELD), min_size=1, max_size=6), st.sampled_from([",", ";", "|"]), st.booleans()
+)
+@example([("a", "", '"'), ("", "", "")], ",", True)
+def test_what_csv_writes_is_read_back_as_csv_reads_it(rows, separator, everything_quoted):
+    text = io.StringIO()
+    quoting = csv.QUOTE_ALL if everything_quoted else csv.QUOTE_MINIMAL
+    csv.writer(text, delimiter=separator, quoting=quoting, lineterminator="\n").writerows([("x", "y", "z"), *rows])
+    raw = text.getvalue().encode()
+    names = {name: name for name in "xyz"}
+    found = pl.concat(
+        [r.table for r in read_delimited(Path("f"), iter([raw]), separator, list("xyz"), names, skip_bad=False)]
+    )
+    assert found.rows() == rows
+    assert _fast(raw, separator, 3) is not None  # and at polars' speed
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text(st.sampled_from(list('ab",\n')), min_size=1, max_size=40))
+def test_any_csv_is_parsed_fast_as_it_is_slowly_or_not_at_all(body):
+    """Wherever the fast road gives an answer, it is that of the strict one."""
+    fast = _fast(body.encode(), ",", 2)
+    if fast is not None:
+        records = [row for row in csv.reader(io.StringIO(body, newline=""), strict=True) if row]
+        assert fast.rows() == [tuple(row) for row in records]
