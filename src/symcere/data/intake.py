@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 from numpy import ndarray
 
-from symcere.data.formats.raw import Meter, read_ahead
+from symcere.data.ahead import Ahead
+from symcere.data.formats.raw import Meter
 from symcere.data.formats.recognise import Wanted, read_rows
 from symcere.data.formats.rows import Rows
 from symcere.data.interactions import UNDATED, Interactions, Step, interactions_of, keys_of
@@ -61,7 +62,7 @@ def take_in(
     found = read_rows(path, wanted, skip_bad=skip_bad, meter=meter)
     keys, faults, bodies, items = [], [], [], []
     n_bad = 0
-    for rows in read_ahead(_batches(found.rows)):
+    for rows in Ahead(_batches(found.rows)):
         n_bad += rows.n_bad
         reviews, fault, of_items = typed(rows.table, found.source)
         keep(reviews)
@@ -99,7 +100,7 @@ def _batches(parts: Iterator[Rows]) -> Iterator[Rows]:
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:
-    table = pl.concat([rows.table for rows in parts], how="diagonal", rechunk=True)
+    table = pl.concat([rows.table for rows in parts], how="diagonal_relaxed")
     return Rows(table, sum(rows.n_bad for rows in parts))
 
 

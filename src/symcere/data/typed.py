@@ -33,7 +33,7 @@ def typed(rows: pl.DataFrame, source: Source | None) -> tuple[pl.DataFrame, pl.S
     """Give every column its type.
 
     Args:
-        rows: Text under our column names, of which some may be missing.
+        rows: Text or numbers under our column names, of which some may be missing.
         source: The corpus, for what it calls no rating and nobody.
 
     Returns:
@@ -114,7 +114,7 @@ def seconds(column: pl.Series) -> pl.Series:
     for limit in (1e17, 1e14, 1e11):  # 1e11 s is the year 5138; a larger number is in a finer unit
         scale = limit / 1e8
         number = number.set((number.abs() >= limit).fill_null(False), None).fill_null(number / scale)
-    if number.null_count() > column.null_count():
+    if column.dtype == pl.String and number.null_count() > column.null_count():
         words = column.set(number.is_not_null(), None).str.strip_chars()
         words = words.str.replace(r"^Posted ", "").str.replace(r"\.$", "")
         words = words.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace("Z$", "")

@@ -16,6 +16,7 @@ from numpy import ndarray
 from scipy.sparse import csr_array
 
 from symcere.data.dataset import Split, known_matrix
+from symcere.data.formats.rows import POLARS_ERRORS
 from symcere.data.interchange import one_word
 from symcere.errors import ConfigError, DataError
 from symcere.ids import IdMap
@@ -202,7 +203,7 @@ def _csv_rows(path: Path, raw: bytes) -> tuple[str, Iterator[pl.DataFrame]]:
     """What a CSV file ranks by, and its rows: in one block, as quoted ids may hold line breaks."""
     try:
         table = pl.read_csv(io.BytesIO(raw), infer_schema=False, encoding="utf8-lossy")
-    except pl.exceptions.PolarsError as error:
+    except POLARS_ERRORS as error:
         raise DataError(f"{path} is no proper CSV: {str(error).splitlines()[0][:200]}") from error
     table = table.rename({name: name.strip() for name in table.columns})
     by = "score" if "score" in table.columns else "rank"

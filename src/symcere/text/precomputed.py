@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from symcere.data.dataset import Dataset
+from symcere.data.formats.rows import POLARS_ERRORS
 from symcere.errors import DataError
 from symcere.manifest import digest, digest_file
 from symcere.text.cache import VectorCache
@@ -131,7 +132,7 @@ class FileVectors:
                 )
             beside = _beside(self.path)
             keys = pl.read_csv(beside, infer_schema=False) if beside.suffix == ".csv" else pl.read_parquet(beside)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (*POLARS_ERRORS, OSError) as error:
             raise DataError(f"{self.path}: its ids cannot be read ({str(error).splitlines()[0][:200]}).") from error
         if len(keys) != len(self._matrix):
             raise DataError(
@@ -145,7 +146,7 @@ class FileVectors:
         """Columns of the Parquet file, and whether they hold lists."""
         try:
             schema = pl.read_parquet_schema(self.path)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (*POLARS_ERRORS, OSError) as error:
             raise DataError(f"{self.path} cannot be read as Parquet ({str(error).splitlines()[0][:200]}).") from error
         return {name: isinstance(kind, pl.List | pl.Array) for name, kind in schema.items()}
 

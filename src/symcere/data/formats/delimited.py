@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy import ndarray
 
-from symcere.data.formats.rows import Rows, bad_line, text_frame
+from symcere.data.formats.rows import POLARS_ERRORS, Rows, bad_line, text_frame
 from symcere.errors import DataError
 
 SEPARATORS = {",": "csv", "\t": "tsv", ";": "csv with semicolons", "|": "csv with bars"}
@@ -149,7 +149,7 @@ def _fast(block: bytes, separator: str, n_fields: int) -> pl.DataFrame | None:
             schema={str(at): pl.String for at in range(n_fields)}, empty_string_is_null=False,
             extra_columns="raise", missing_columns="raise",
         )  # fmt: skip
-    except (pl.exceptions.PolarsError, UnicodeDecodeError):
+    except (*POLARS_ERRORS, UnicodeDecodeError):
         return None
     if table.height != n_records:  # a blank line
         return None

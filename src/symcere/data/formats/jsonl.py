@@ -10,11 +10,12 @@ from typing import Any
 import polars as pl
 
 from symcere.data.formats.raw import Meter, read_blocks
-from symcere.data.formats.rows import Rows, bad_line, first_line, text_frame
+from symcere.data.formats.rows import POLARS_ERRORS, Rows, bad_line, first_line, text_frame
 from symcere.errors import DataError
 
 _HEAD_LINES = 1_000  # lines whose keys decide the source: a field may be absent from single lines
 _SLOW_ROWS = 50_000  # records in memory as Python objects
+_NUMBERS: dict[str, Any] = {"rating": pl.Float64, "timestamp": pl.Int64}  # polars refuses anything else under these
 
 
 def json_fields(path: Path, first: bytes) -> list[str]:
@@ -60,15 +61,19 @@ def read_json_lines(
         skip_bad: Count lines that cannot be parsed instead of raising at the first one.
 
     Yields:
-        Rows as text.
+        Rows as text; ratings and timestamps that are numbers throughout, as numbers.
 
     Raises:
         DataError: At a line that cannot be parsed.
     """
     nested = any("." in theirs for theirs in mapping.values())
-    schema = dict.fromkeys(mapping.values(), pl.String)
+    text = dict.fromkeys(mapping.values(), pl.String)
+    numbers = {mapping[ours]: kind for ours, kind in _NUMBERS.items() if ours in mapping}
     for number, block in enumerate(blocks):
-        table = None if nested or block.lstrip()[:2] in (b"{'", b"{u") else _fast(block, schema)
+        slow = nested or block.lstrip()[:2] in (b"{'", b"{u")
+        table = None if slow else _fast(block, text | numbers)
+        if table is None and numbers and not slow:  # then it is text, here or everywhere
+            table, numbers = _fast(block, text), {}
         if table is not None:
             yield Rows(table.select(pl.col(theirs).alias(ours) for ours, theirs in mapping.items()), 0)
         else:
@@ -78,7 +83,7 @@ def read_json_lines(
 def _fast(block: bytes, schema: dict[str, Any]) -> pl.DataFrame | None:
     try:
         return pl.read_ndjson(block, schema=schema)
-    except pl.exceptions.PolarsError:
+    except POLARS_ERRORS:
         return None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from symcere.data.formats.raw import Meter
-from symcere.data.formats.rows import Rows, first_line
+from symcere.data.formats.rows import POLARS_ERRORS, Rows, first_line
 from symcere.errors import DataError
 
 _SLICE = 131_072  # rows in memory at a time
@@ -17,7 +17,7 @@ def parquet_fields(path: Path) -> list[str]:
     """Names of the columns; DataError if the file is damaged."""
     try:
         return list(pl.read_parquet_schema(path))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (*POLARS_ERRORS, OSError) as error:
         raise DataError(f"{path} is a damaged Parquet file ({first_line(error)}). Fetch it again.") from error
 
 
@@ -49,7 +49,7 @@ def read_parquet(path: Path, mapping: Mapping[str, str], meter: Meter) -> Iterat
         for start in range(0, max(n_rows, 1), _SLICE):
             yield Rows(texts.slice(start, _SLICE).collect(), 0)
             meter.add(path.stat().st_size * min(_SLICE, n_rows - start) // max(n_rows, 1))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (*POLARS_ERRORS, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet ({first_line(error)}).") from error
 
 

@@ -5,20 +5,17 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from isal import isal_zlib  # as zlib, at twice its speed
 
+from symcere.data.ahead import Ahead
 from symcere.errors import DataError
 
 BLOCK = 16 * 2**20  # bytes of a block, but for the rest of its last line
 
 _GZIP = b"\x1f\x8b"
-
-Thing = TypeVar("Thing")
 
 
 @dataclass
@@ -115,16 +112,7 @@ def read_blocks(path: Path, meter: Meter) -> Iterator[bytes]:
     Raises:
         DataError: If the file cannot be read, is a damaged gzip file, or is empty.
     """
-    return read_ahead(_whole_lines(_decompressed(path, meter)))
-
-
-def read_ahead(things: Iterator[Thing]) -> Iterator[Thing]:
-    """Yield what an iterator gives, the next one being made by a thread while the caller works on the one before."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, things, None)
-        while (thing := coming.result()) is not None:
-            coming = thread.submit(next, things, None)
-            yield thing
+    return Ahead(_whole_lines(_decompressed(path, meter)))
 
 
 def first_and_all(blocks: Iterator[bytes], path: Path) -> tuple[bytes, Iterator[bytes]]:

@@ -8,13 +8,16 @@ import polars as pl
 
 from symcere.errors import DataError
 
+POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What polars raises on damaged files; found by fuzzing, a panic is no PolarsError and not even an Exception."""
+
 
 @dataclass(frozen=True)
 class Rows:
     """Some rows of a file.
 
     Args:
-        table: Columns of text under our names.
+        table: Columns of text, or of numbers, under our names.
         n_bad: Lines dropped since the rows before, because they could not be parsed.
     """
 
@@ -35,6 +38,6 @@ def bad_line(path: Path, number: int, reason: str) -> DataError:
     )
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, cut; some have none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
