@@ -16,17 +16,19 @@ class Ahead(Iterator[Thing], Generic[Thing]):
 
     Args:
         things: What to iterate; used by the thread alone from now on.
+        depth: How many things are made ahead.
 
     Example:
         >>> list(Ahead(iter("abc")))
         ['a', 'b', 'c']
     """
 
-    def __init__(self, things: Iterator[Thing]) -> None:
+    def __init__(self, things: Iterator[Thing], depth: int = 1) -> None:
         self._wanted: SimpleQueue[bool] = SimpleQueue()
         self._made: SimpleQueue[tuple[Thing | None, BaseException | None]] = SimpleQueue()
         self._error: BaseException | None = None
-        self._wanted.put(True)
+        for _ in range(depth):
+            self._wanted.put(True)
         threading.Thread(target=_make, args=(things, self._wanted, self._made), daemon=True).start()
 
     def __next__(self) -> Thing:

@@ -125,14 +125,14 @@ def _doubled(left: Interactions, body: ndarray) -> tuple[ndarray, ndarray]:
     """
     copies, later = np.zeros(len(left), dtype=bool), np.zeros(len(left), dtype=bool)
     pair = left.pair
-    ordered = np.sort(pair)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(repeated):
+    order = np.argsort(pair)
+    same = pair[order[1:]] == pair[order[:-1]]
+    if not same.any():
         return copies, later
-    rows = np.flatnonzero(repeated[np.minimum(np.searchsorted(repeated, pair), len(repeated) - 1)] == pair)
+    rows = np.sort(order[np.append(same, False) | np.append(False, same)])
     said = (pair[rows], left.timestamp[rows], left.rating[rows], body[rows])
-    same = pl.DataFrame(dict(zip("abcd", said, strict=True)))
-    copies[rows] = ~same.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    table = pl.DataFrame(dict(zip("abcd", said, strict=True)))
+    copies[rows] = ~table.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
     rows = rows[~copies[rows]]
     time = left.timestamp[rows]
     order = rows[np.lexsort((rows, time, time == UNDATED, pair[rows]))]

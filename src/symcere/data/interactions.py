@@ -1,5 +1,6 @@
 """Reviews without their words: all that filters, k-cores and splits need to look at."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -107,7 +108,8 @@ def interactions_of(keys: pl.DataFrame) -> Interactions:
         >>> interactions_of(keys).user_ids.to_list()
         ['ann']
     """
-    (user, user_ids), (item, item_ids) = (_numbered(keys[name]) for name in ("user_id", "item_id"))
+    with ThreadPoolExecutor(2) as pool:
+        (user, user_ids), (item, item_ids) = pool.map(_numbered, (keys["user_id"], keys["item_id"]))
     return Interactions(
         np.arange(len(keys)),
         user,

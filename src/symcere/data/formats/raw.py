@@ -2,19 +2,21 @@
 
 import codecs
 import contextlib
+import gzip
 import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from isal import isal_zlib  # as zlib, at twice its speed
+from isal import igzip, isal_zlib  # as gzip and zlib, at twice their speed
 
 from symcere.data.ahead import Ahead
 from symcere.errors import DataError
 
 BLOCK = 16 * 2**20  # bytes of a block, but for the rest of its last line
 
+_DEPTH = 3  # blocks that may lie ready
 _GZIP = b"\x1f\x8b"
 
 
@@ -112,7 +114,7 @@ def read_blocks(path: Path, meter: Meter) -> Iterator[bytes]:
     Raises:
         DataError: If the file cannot be read, is a damaged gzip file, or is empty.
     """
-    return Ahead(_whole_lines(_decompressed(path, meter)))
+    return Ahead(_whole_lines(path, meter), depth=_DEPTH)
 
 
 def first_and_all(blocks: Iterator[bytes], path: Path) -> tuple[bytes, Iterator[bytes]]:
@@ -144,53 +146,38 @@ def _chain(first: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
     yield from others
 
 
-def _decompressed(path: Path, meter: Meter) -> Iterator[bytes]:
-    """Yield chunks of a file, of each gzip member one after the other if it is compressed."""
+def _whole_lines(path: Path, meter: Meter) -> Iterator[bytes]:
+    """Fill a buffer with what the file holds, decompressed, and cut it after its last line ending; and so on."""
     with open_input(path) as file:
-        chunks = _read(file, meter)
-        chunk = next(chunks, b"")
-        if chunk[:2] != _GZIP:
-            yield chunk
-            yield from chunks
-            return
+        zipped = file.peek(2)[:2] == _GZIP
+        source = igzip.open(file, "rb") if zipped else file  # type: ignore[no-untyped-call]
+        buffer, held, read = bytearray(BLOCK), 0, 0
         try:
-            yield from _gunzip(chunk, chunks)
-        except (EOFError, isal_zlib.error) as error:  # type: ignore[misc]
+            while filled := _fill(source, buffer, held):
+                meter.add(file.tell() - read)
+                read = file.tell()
+                end = buffer.rfind(b"\n", held, filled) + 1
+                view = memoryview(buffer)
+                if end:
+                    yield bytes(view[:end])
+                    held = filled - end
+                    view[:held] = view[end:filled]
+                else:  # a line that is longer than the buffer
+                    held = filled
+                    if held == len(buffer):
+                        buffer = bytearray(2 * len(buffer))
+                        buffer[:held] = view
+        except (EOFError, gzip.BadGzipFile, isal_zlib.error) as error:  # type: ignore[misc]
             raise DataError(
                 f"{path} is a damaged gzip file ({error}); it may be half downloaded. Fetch it again."
             ) from error
+        if held:
+            yield bytes(buffer[:held])
 
 
-def _read(file: io.BufferedReader, meter: Meter) -> Iterator[bytes]:
-    while chunk := file.read(BLOCK):
-        meter.add(len(chunk))
-        yield chunk
-
-
-def _gunzip(chunk: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    member = isal_zlib.decompressobj(31)
-    while chunk:
-        yield member.decompress(chunk, BLOCK)
-        chunk = member.unconsumed_tail
-        if member.eof:
-            chunk = (member.unused_data or next(chunks, b"")).lstrip(b"\x00")  # members may be padded
-            if chunk:
-                member = isal_zlib.decompressobj(31)
-        elif not chunk:
-            chunk = next(chunks, b"")
-    if not member.eof:
-        raise EOFError("it ends before its end-of-stream marker")
-
-
-def _whole_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Cut chunks after their last line ending; what is left over begins the next block."""
-    rest: list[bytes] = []
-    for chunk in chunks:
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield b"".join([*rest, chunk[:end]])
-            rest = [chunk[end:]]
-        else:
-            rest.append(chunk)
-    if last := b"".join(rest):
-        yield last
+def _fill(source: io.BufferedIOBase, buffer: bytearray, held: int) -> int:
+    """Read on after the first `held` bytes until the buffer is full or the source ends; 0 if nothing came."""
+    filled, view = held, memoryview(buffer)
+    while filled < len(buffer) and (n := source.readinto(view[filled:])):
+        filled += n
+    return filled if filled > held else 0
