@@ -229,7 +229,7 @@ def _encode(
             if encoder.reads_text and not len(corpus):
                 raise DataError(
                     f"None of the {len(known):,} train reviews has text ({corpus.part}). Check the text column "
-                    "(--columns text=)."
+                    "(--columns text=), or bring your own vectors (--encoder FILE.parquet)."
                 )
             vectors = encoder.vectors(known, corpus, store, on_progress)
             weight = review_weights(corpus, weightings)

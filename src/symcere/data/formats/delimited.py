@@ -6,6 +6,7 @@ every record has as many fields as the header; all other blocks go to Python's c
 """
 
 import csv
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -93,17 +94,12 @@ def read_delimited(
         number += held.count(b"\n", 0, whole)
         held = held[whole:]
     if held:
-        rest = _chain(held, bodies)
+        rest = itertools.chain([held], bodies)
         yield from _slowly(path, rest, number, separator, len(fields), wanted, skip_bad=skip_bad)
 
 
 def _names(table: pl.DataFrame, wanted: Mapping[str, int]) -> dict[str, str]:
     return {table.columns[at]: ours for ours, at in wanted.items()}
-
-
-def _chain(first: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from others
 
 
 def _unix(block: bytes) -> bytes:

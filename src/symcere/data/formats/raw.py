@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,13 +138,8 @@ def first_and_all(blocks: Iterator[bytes], path: Path) -> tuple[bytes, Iterator[
         if block.strip():
             if b"\x00" in block[:4096]:
                 raise DataError(f"{path} is binary, and not Parquet or gzip. Give JSON lines, CSV, TSV or Parquet.")
-            return block, _chain(block, blocks)
+            return block, itertools.chain([block], blocks)
     raise DataError(f"{path} is empty. It must hold reviews: JSON lines, CSV, TSV or Parquet.")
-
-
-def _chain(first: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from others
 
 
 def _whole_lines(path: Path, meter: Meter) -> Iterator[bytes]:
