@@ -21,7 +21,7 @@ from symcere.errors import DataError
 from symcere.manifest import code_digest, digest, new_folder, read_manifest
 from symcere.text.cache import VectorCache
 from symcere.text.conditioning import SAMPLE, Affine, fit_conditioning
-from symcere.text.corpus import Part, blocks, corpus_of
+from symcere.text.corpus import Corpus, Part, blocks, corpus_of
 from symcere.text.encoders import Encoder, OnProgress, Vectors
 from symcere.text.function import function_encoder
 from symcere.text.profiles import Pool, Weighting, review_weights
@@ -223,30 +223,44 @@ def _encode(
     """Profiles from vectors."""
     known = train.known_reviews
     corpora = [corpus_of(known.review, part) for part in parts]
-    made: list[_Block] = []
-    for encoder in encoders:
-        for corpus in corpora if encoder.reads_text else corpora[:1]:
-            if encoder.reads_text and not len(corpus):
-                raise DataError(
-                    f"None of the {len(known):,} train reviews has text ({corpus.part}). Check the text column "
-                    "(--columns text=), or bring your own vectors (--encoder FILE.parquet)."
-                )
-            vectors = encoder.vectors(known, corpus, store, on_progress)
-            weight = review_weights(corpus, weightings)
-            block = _pooled(train, vectors, weight, encoder)
-            if leave_one_out:
-                block.own = _own(train, encoder.vectors(known, corpus, store, None), weight, block)
-            support = [train.support.side, len(train.support)]
-            block.key = digest(block.key, corpus.part, [repr(way) for way in weightings], leave_one_out, support)
-            made.append(block)
+    made = [
+        _encoded(train, encoder, corpus, review_weights(corpus, weightings), leave_one_out, store, on_progress)
+        for encoder in encoders
+        for corpus in (corpora if encoder.reads_text else corpora[:1])
+    ]
+    decided = [[repr(way) for way in weightings], leave_one_out, train.support.side, len(train.support)]
     return TextFeatures(
         np.concatenate([block.user for block in made], axis=1),
         np.concatenate([block.item for block in made], axis=1),
         "+".join(encoder.name for encoder in encoders),
-        digest([block.key for block in made]),
+        digest([block.key for block in made], decided),
         sum(block.n_encoded for block in made),
         tuple(block.own for block in made if block.own),
     )
+
+
+def _encoded(
+    train: Dataset,
+    encoder: Encoder,
+    corpus: Corpus,
+    weight: Float[ndarray, " n_reviews"],
+    leave_one_out: bool,
+    store: VectorCache,
+    on_progress: OnProgress | None,
+) -> "_Block":
+    """Profiles by one encoder from one part of the reviews; what it was fitted to is gone before the next begins."""
+    known = train.known_reviews
+    if encoder.reads_text and not len(corpus):
+        raise DataError(
+            f"None of the {len(known):,} train reviews has text ({corpus.part}). Check the text column "
+            "(--columns text=), or bring your own vectors (--encoder FILE.parquet)."
+        )
+    vectors = encoder.vectors(known, corpus, store, on_progress)
+    block = _pooled(train, vectors, weight, encoder)
+    block.key = digest(block.key, corpus.part)
+    if leave_one_out:
+        block.own = _own(train, encoder.vectors(known, corpus, store, None), weight, block)
+    return block
 
 
 @dataclass
