@@ -15,7 +15,7 @@ from conftest import reviews_of
 from symcere.text.conditioning import AS_IS, Conditioning, fit_conditioning
 from symcere.text.corpus import clean_text, corpus_of
 from symcere.text.profiles import Pool, review_weights
-from symcere.training.loop import _without_own
+from symcere.training.loop import without_own
 
 
 def letters(texts):
@@ -291,16 +291,18 @@ def test_leave_one_out_of_an_only_review_leaves_nothing(split):
 
 def test_training_leaves_the_review_of_a_pair_out(split, quick):
     features = sc.encode_reviews(split.train, sc.tfidf_encoder(16), leave_one_out=True)
-    of_pairs = _without_own(split.train, features)
+    of_pairs = without_own(split.train, features)
     rows = np.array([3, 50, 3])
     user, item = (torch.from_numpy(node[rows]) for node in (split.train.user, split.train.item))
     found = of_pairs(user, item + len(split.train.users))
     expected = features.left_out(user.numpy(), item.numpy(), rows)
     np.testing.assert_array_equal(found[0].numpy(), expected[0])
     np.testing.assert_array_equal(found[1].numpy(), expected[1])
-    plain = dataclasses.replace(features, own=())
-    one, other = (sc.fit(split.train, text, valid=split.valid, settings=quick) for text in (features, plain))
+    left_out = quick.model_copy(update={"leave_one_out": True})
+    one, other = (sc.fit(split.train, features, valid=split.valid, settings=each) for each in (left_out, quick))
     assert not np.allclose(one.user_emb, other.user_emb)
+    with pytest.raises(sc.ConfigError, match="needs text features that know their reviews"):
+        sc.fit(split.train, dataclasses.replace(features, own=()), valid=split.valid, settings=left_out)
 
 
 def test_shuffled_text_is_the_same_text_elsewhere(text):

@@ -17,10 +17,20 @@ from typing import TYPE_CHECKING, Any
 from symcere.manifest import VERSION as __version__
 
 if TYPE_CHECKING:
-    from symcere.baselines.ease import fit_ease
-    from symcere.baselines.item_knn import fit_item_knn
+    from symcere.baselines.alpha_rec import AlphaRecSettings, fit_alpha_rec
+    from symcere.baselines.bpr_mf import BPRMFSettings, fit_bpr_mf
+    from symcere.baselines.direct_au import DirectAUSettings, fit_direct_au
+    from symcere.baselines.ease import EASESettings, fit_ease
+    from symcere.baselines.item_knn import ItemKNNSettings, fit_item_knn
     from symcere.baselines.light_gcn import LightGCNSettings, fit_light_gcn
+    from symcere.baselines.light_gcn_ssm import LightGCNSSMSettings, fit_light_gcn_ssm
+    from symcere.baselines.narre import NARRESettings, fit_narre
     from symcere.baselines.popularity import fit_popularity
+    from symcere.baselines.rgcl import RGCLSettings, fit_rgcl
+    from symcere.baselines.rlmrec_con import RLMRecConSettings, fit_rlmrec_con
+    from symcere.baselines.sim_gcl import SimGCLSettings, fit_sim_gcl
+    from symcere.baselines.text_only import TextOnlySettings, fit_text_only
+    from symcere.baselines.x_sim_gcl import XSimGCLSettings, fit_x_sim_gcl
     from symcere.data.catalogue import CATALOGUE, PublicDataset
     from symcere.data.dataset import Dataset, HeldOut, Split, Support
     from symcere.data.download import download
@@ -96,10 +106,20 @@ if TYPE_CHECKING:
     from symcere.training.loop import fit
 
 _HOME = {
-    "symcere.baselines.ease": ("fit_ease",),
-    "symcere.baselines.item_knn": ("fit_item_knn",),
+    "symcere.baselines.alpha_rec": ("AlphaRecSettings", "fit_alpha_rec"),
+    "symcere.baselines.bpr_mf": ("BPRMFSettings", "fit_bpr_mf"),
+    "symcere.baselines.direct_au": ("DirectAUSettings", "fit_direct_au"),
+    "symcere.baselines.ease": ("EASESettings", "fit_ease"),
+    "symcere.baselines.item_knn": ("ItemKNNSettings", "fit_item_knn"),
     "symcere.baselines.light_gcn": ("LightGCNSettings", "fit_light_gcn"),
+    "symcere.baselines.light_gcn_ssm": ("LightGCNSSMSettings", "fit_light_gcn_ssm"),
+    "symcere.baselines.narre": ("NARRESettings", "fit_narre"),
     "symcere.baselines.popularity": ("fit_popularity",),
+    "symcere.baselines.rgcl": ("RGCLSettings", "fit_rgcl"),
+    "symcere.baselines.rlmrec_con": ("RLMRecConSettings", "fit_rlmrec_con"),
+    "symcere.baselines.sim_gcl": ("SimGCLSettings", "fit_sim_gcl"),
+    "symcere.baselines.text_only": ("TextOnlySettings", "fit_text_only"),
+    "symcere.baselines.x_sim_gcl": ("XSimGCLSettings", "fit_x_sim_gcl"),
     "symcere.data.catalogue": ("CATALOGUE", "PublicDataset"),
     "symcere.data.dataset": ("Dataset", "HeldOut", "Split", "Support"),
     "symcere.data.interchange": ("export_split",),

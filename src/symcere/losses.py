@@ -55,6 +55,62 @@ def symmetric_nce(
     return loss
 
 
+def sincere_nce(
+    a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"], known: Known, temperature: float
+) -> Float[Tensor, ""]:
+    """Symmetric NCE that takes every known pair for a positive, not only the batch's own.
+
+    With P_k = {k} and all known j, and N_k the rest::
+
+        row_k = mean_{j in P_k} log(1 + sum_{n in N_k} exp(S[k,n] - S[k,j]))
+
+    and columns likewise: a positive competes with the negatives alone, never with another positive.
+
+    Args:
+        a: User-side rows; row k belongs to the pair k of the batch.
+        c: Item-side rows.
+        known: The other positives.
+        temperature: Softmax temperature, above 0.
+
+    Returns:
+        The loss; symmetric_nce where nothing is known; 0 where everything is.
+
+    Source:
+        Feeney and Hughes, SINCERE, TMLR 2024, for one direction.
+    """
+    similarity = functional.normalize(a, dim=1) @ functional.normalize(c, dim=1).T
+    weight = torch.exp((similarity - 1) / temperature)
+    own = torch.arange(len(a))
+    row, column = torch.cat([own, known.row]), torch.cat([own, known.column])
+    positive = weight[row, column]
+    negatives = weight.index_put((row, column), weight.new_zeros(()))
+
+    def side(of: Tensor, rest: Tensor) -> Tensor:
+        share = 1 / torch.bincount(of, minlength=len(a))[of]
+        return (share * torch.log1p(rest[of] / positive)).sum() / len(a)
+
+    return (side(row, negatives.sum(1)) + side(column, negatives.sum(0))) / 2
+
+
+def inner_product_nce(
+    a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"], known: Known, temperature: float
+) -> Float[Tensor, ""]:
+    """symmetric_nce on rows as they are, their lengths in the similarity: the twin without the unit sphere.
+
+    Args:
+        a: User-side rows; row k belongs to the pair k of the batch.
+        c: Item-side rows.
+        known: Pairs to leave out. The diagonal always stays.
+        temperature: Softmax temperature, above 0.
+
+    Returns:
+        The loss; that of symmetric_nce for unit rows.
+    """
+    similarity = a @ c.T / temperature
+    left = similarity.index_put((known.row, known.column), similarity.new_full((), -torch.inf))
+    return (left.logsumexp(1) + left.logsumexp(0) - 2 * similarity.diagonal()).mean() / 2
+
+
 class _SymmetricNCE(torch.autograd.Function):
     """The core on unit rows; the derivative of the loss by S is written out, so S is exponentiated once."""
 
@@ -124,6 +180,76 @@ def bpr(
         Rendle et al., BPR, UAI 2009.
     """
     return functional.softplus((negative - positive) / temperature).mean()
+
+
+def info_nce(a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"], temperature: float) -> Float[Tensor, ""]:
+    """InfoNCE in one direction: each row of `a` picks its own among all rows of `c`.
+
+    With unit rows and S = a c^T / temperature::
+
+        loss = mean_k logsumexp_j(S[k,j]) - S[k,k]
+
+    Rows are normalised here. Between users and their items this is the in-batch sampled softmax; between two views
+    of the same nodes it is the contrast of SimGCL. Nothing is masked: a row that occurs twice repels itself.
+
+    Args:
+        a: The rows that pick.
+        c: Row k is what row k of `a` should pick.
+        temperature: Softmax temperature, above 0. Below 0.03 the sums are done in float64.
+
+    Returns:
+        The loss: log(batch) when all rows coincide; log(1 + (batch - 1) e^(-1/temperature)) for orthonormal pairs.
+
+    Source:
+        van den Oord et al., 2018; Wu et al., On the Effectiveness of Sampled Softmax Loss for Item Recommendation,
+        TOIS 2024.
+    """
+    unit_a, unit_c = functional.normalize(a, dim=1), functional.normalize(c, dim=1)
+    if temperature < _FLOAT32_TEMPERATURE:
+        unit_a, unit_c = unit_a.double(), unit_c.double()
+    # cosines are at most 1, so subtracting 1 / temperature is the shift of a stable logsumexp
+    shift = unit_a.new_full((), -1 / temperature)
+    total = torch.addmm(shift, unit_a, unit_c.T, alpha=1 / temperature).exp().sum(1)
+    own = ((unit_a * unit_c).sum(1) - 1) / temperature
+    return (total.log() - own).mean().to(a.dtype)
+
+
+def alignment(a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+    """Mean squared distance of the pairs on the unit sphere.
+
+    Args:
+        a: User-side rows; normalised here.
+        c: Item-side rows.
+
+    Returns:
+        The loss: 0 when all pairs coincide, 2 when they are orthogonal, 4 when they are opposite.
+
+    Source:
+        Wang et al., DirectAU, KDD 2022.
+    """
+    return (functional.normalize(a, dim=1) - functional.normalize(c, dim=1)).square().sum(1).mean()
+
+
+def uniformity(x: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+    """How evenly rows lie on the unit sphere: log of the mean of exp(-2 |x_k - x_j|^2) over all pairs k < j.
+
+    As |x_k - x_j|^2 = 2 - 2 cos, this is one matrix product. A row that occurs twice is a pair at distance 0.
+
+    Args:
+        x: Rows; normalised here.
+
+    Returns:
+        The loss: 0 when all rows coincide, -4 when they are orthonormal; 0 for a single row.
+
+    Source:
+        Wang and Isola, ICML 2020; Wang et al., DirectAU, KDD 2022.
+    """
+    n = len(x)
+    if n < 2:
+        return x.sum() * 0
+    unit = functional.normalize(x, dim=1)
+    near = torch.addmm(unit.new_full((), -4), unit, unit.T, alpha=4).exp()
+    return ((near.sum() - near.diagonal().sum()) / (n * (n - 1))).log()
 
 
 def l2(*rows: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:

@@ -1,15 +1,32 @@
 """EASE: a linear item-item model in closed form."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from pydantic import Field
 
 from symcere.baselines.item_model import ItemModel, best_on_valid, check_catalogue, co_occurrence
 from symcere.data.dataset import Dataset, HeldOut
+from symcere.training.config import Settings
+from symcere.training.space import Real, Space
 
 L2 = (3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0)
+
+
+class EASESettings(Settings):
+    """EASE has one setting."""
+
+    l2: Annotated[float, Field(gt=0, le=1e9)] = 100.0
+    """The ridge."""
+
+
+SPACE: Space = {"l2": Real(1.0, 10_000.0, log=True)}
+
+PUBLISHED = (EASESettings(l2=500.0),)
+"""The paper's for MovieLens 20M (its figure 1)."""
 
 
 def fit_ease(train: Dataset, *, valid: HeldOut, l2: Sequence[float] = L2) -> ItemModel:

@@ -1,16 +1,35 @@
 """Item k-nearest-neighbours: cosine of co-occurrence, shrunk, cut to the nearest items."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from pydantic import Field
 
 from symcere.baselines.item_model import ItemModel, best_on_valid, check_catalogue, co_occurrence
 from symcere.data.dataset import Dataset, HeldOut
+from symcere.training.config import Settings
+from symcere.training.space import Real, Space, Whole
 
 NEIGHBOURS = (10, 20, 50, 100, 200)
 SHRINK = (0.0, 5.0, 20.0, 100.0)
+
+
+class ItemKNNSettings(Settings):
+    """Item kNN."""
+
+    neighbours: Annotated[int, Field(ge=1)] = 100
+    """Nearest items that are kept of each."""
+    shrink: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Added to the denominator of the cosine: items seen rarely are trusted less."""
+
+
+SPACE: Space = {"neighbours": Whole(5, 500), "shrink": Real(0.0, 200.0)}
+
+PUBLISHED = (ItemKNNSettings(neighbours=100, shrink=0.0),)
+"""The defaults of RecBole."""
 
 
 def fit_item_knn(

@@ -11,6 +11,7 @@ from symcere.models.lightgcn import GraphTower, LightGCN
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings
 from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.space import GRAPH, Space
 from symcere.training.tuning import choose
 
 
@@ -26,6 +27,11 @@ SETTINGS = (
     LightGCNSettings(include_ego=False, n_layers=3, learning_rate=1e-2, w_l2=0.05, batch_size=512),
 )
 """The best of a search on valid (docs/log.md): with layer 0, without it, and for very sparse data."""
+
+SPACE: Space = GRAPH
+
+PUBLISHED = (LightGCNSettings(include_ego=True, n_layers=3, learning_rate=1e-3, batch_size=2_048, w_l2=1e-4),)
+"""The paper's."""
 
 
 def fit_light_gcn(

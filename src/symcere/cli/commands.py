@@ -19,6 +19,7 @@ from symcere.cli.options import (
     Cache,
     Columns,
     ConditioningOption,
+    Datasets,
     EncoderOption,
     ExportName,
     File,
@@ -49,6 +50,7 @@ from symcere.cli.options import (
     SystemsOption,
     TextDim,
     Threads,
+    TunedFolder,
     Until,
 )
 from symcere.cli.screen import (
@@ -56,21 +58,25 @@ from symcere.cli.screen import (
     fail,
     fetch_bars,
     interruptible,
+    show_bench,
     show_dataset,
     show_datasets,
     show_fetched,
     show_items,
     show_result,
     show_steps,
+    show_tuned,
     show_verified,
 )
 from symcere.cli.words import (
+    bench_data_of,
     encoding_of,
     filters_of,
     folder_of,
     ingestion_of,
     pairs_of,
     settings_of,
+    split_names_of,
     splitting_of,
     systems_of,
 )
@@ -84,6 +90,7 @@ if TYPE_CHECKING:
     from symcere.data.synthetic import World
     from symcere.pipeline.run import Result
     from symcere.pipeline.stages import Encoding, Splitting
+    from symcere.pipeline.systems import System
 
 app = typer.Typer(
     name="symcere",
@@ -352,6 +359,117 @@ def download(
 
 
 @app.command(
+    epilog="Examples:\n\n  symcere tune reviews_Musical_Instruments_5.json.gz\n\n"
+    "  symcere tune 'Hotels=hotels.parquet@3' 'Music=music.json.gz@5' --trials 30 --systems light_gcn,ease\n\n"
+    "  symcere bench 'Hotels=hotels.parquet@3' 'Music=music.json.gz@5'"
+)
+def tune(
+    datasets: Datasets,
+    trials: Annotated[
+        int, typer.Option("--trials", min=1, help="Trials of each system, cut-short ones included.")
+    ] = 20,
+    systems: SystemsOption = "all",
+    tuned: TunedFolder = Path("runs/tuned"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of stages and trials.")] = Path("runs/bench"),
+    k_core: KCoreOption = 5,
+    split: SplitOption = SplitName.RANDOM,
+    seed: Seed = 0,
+    seeds: Seeds = 3,
+    encoder: EncoderOption = "auto",
+    columns: Columns = None,
+    source: SourceOption = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = Path("runs/cache"),
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Search the settings of SymCERE and the baselines, each with the same number of trials.
+
+    Trials are judged by valid NDCG@10 alone, averaged over the seeds; the published settings are always among them.
+    A search that was stopped goes on; all trials are kept. Several processes may search different --systems.
+    """
+    from dataclasses import replace
+
+    from symcere.pipeline.bench import seeded
+    from symcere.pipeline.tune import tune as search
+    from symcere.pipeline.tune import write_tuned
+
+    chosen = systems_of(systems, {})
+    data = bench_data_of(datasets, k_core, columns or [], source, skip_bad=skip_bad)
+    splitting, over = splitting_of(split, None, seed, seeds)
+    encoding = replace(encoding_of(encoder), leave_one_out=True)
+    _set_threads(threads)
+    message = "Interrupted. Finished trials are kept; the same command goes on from there."
+    written: list[Path] = []
+    with interruptible(message), ScreenWatch(quiet=quiet) as watch:
+        for each in data:
+            made = seeded(each, out, watch, splitting=splitting, seeds=over, encoding=encoding, cache=cache)
+            about = {"dataset": each.name, "split": split.value, "seeds": list(over), "trials": trials,
+                     "encoder": made[0].text.encoder}  # fmt: skip
+            found = search(each.name, made, chosen, trials, out / "trials.db", watch)
+            written.append(tuned / f"{each.slug}.json")
+            write_tuned(written[-1], found, about)
+    show_tuned(written, as_json=as_json)
+
+
+@app.command(
+    epilog="Examples:\n\n  symcere bench reviews_Musical_Instruments_5.json.gz --systems ease,light_gcn --seeds 3\n\n"
+    "  symcere bench 'Hotels=hotels.parquet@3' 'Music=music.json.gz@5' --splits random,temporal,cold-items"
+)
+def bench(
+    datasets: Datasets,
+    splits: Annotated[
+        str, typer.Option("--splits", help="Splits, by comma: random, leave-last-out, temporal, cold-items, ....")
+    ] = "random",
+    systems: SystemsOption = "all",
+    ablation: Annotated[
+        bool, typer.Option("--ablation/--no-ablation", help="Twins of SymCERE with one part changed, and controls.")
+    ] = True,
+    tuned: TunedFolder = Path("runs/tuned"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("runs/bench"),
+    k_core: KCoreOption = 5,
+    seed: Seed = 0,
+    seeds: Seeds = 3,
+    encoder: EncoderOption = "auto",
+    columns: Columns = None,
+    source: SourceOption = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = Path("runs/cache"),
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare SymCERE with the baselines over data sets, splits and seeds, and write the page.
+
+    Every fit is kept, so a run that was killed goes on from there. Tuned settings are taken where `symcere tune` left
+    them; other systems take their defaults, and the page says so.
+    """
+    from symcere.pipeline.bench import BenchData, bench_page, bench_systems
+    from symcere.pipeline.bench import bench as run_bench
+
+    data = bench_data_of(datasets, k_core, columns or [], source, skip_bad=skip_bad)
+    splittings = [splitting_of(name, None, seed, seeds) for name in split_names_of(splits)]
+    chosen = systems_of(systems, {})
+    _set_threads(threads)
+
+    def systems_for(each: BenchData) -> "Sequence[System]":
+        return bench_systems(chosen, tuned / f"{each.slug}.json", twins_too=ablation)
+
+    with interruptible(), ScreenWatch(quiet=quiet) as watch:
+        page, impossible = run_bench(
+            data, out, watch, splittings=splittings, encoding=encoding_of(encoder), cache=cache,
+            systems_for=systems_for,
+            page_of=lambda outcomes: bench_page(
+                outcomes, shlex.join(["symcere", *sys.argv[1:]]), [tuned / f"{each.slug}.json" for each in data]
+            ),
+        )  # fmt: skip
+        for sentence in impossible:
+            watch.console.print(f"[yellow]Note[/] {escape(sentence)}", soft_wrap=True)
+    show_bench(page, out, as_json=as_json)
+
+
+@app.command(
     epilog="Examples:\n\n  symcere recommend runs/demo user00007\n\n"
     "  symcere recommend runs/demo user00007 -k 20 --dial 0"
 )
@@ -444,14 +562,12 @@ def _run(
     quiet: bool,
 ) -> "Result":
     """Turn words into functions and run the pipeline."""
-    fitters = systems_of(systems, settings_of(settings))
+    left_out = {"leave_one_out": True} if encoding.leave_one_out else {}
+    fitters = systems_of(systems, left_out | settings_of(settings))
     from symcere.pipeline.run import run as run_pipeline
     from symcere.pipeline.workspace import Workspace, remove_unfinished
 
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
+    _set_threads(threads)
     folder = out or folder_of(what.path)
     with interruptible(), ScreenWatch(quiet=quiet) as watch:
         workspace = Workspace(folder, watch)
@@ -470,6 +586,13 @@ def _run(
         for warning in result.page.warnings:
             watch.console.print(f"[yellow]Note[/] {escape(warning)}", soft_wrap=True)
         return result
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def _titles(run_folder: Path) -> "Items":

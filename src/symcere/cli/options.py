@@ -127,7 +127,8 @@ SystemsOption = Annotated[
     str,
     typer.Option(
         "--systems",
-        help="Baselines beside symcere, by comma: popularity, item_knn, ease, light_gcn; or none.",
+        help="Baselines beside symcere, by comma: popularity, item_knn, ease, bpr_mf, light_gcn, light_gcn_ssm, "
+        "sim_gcl, x_sim_gcl, direct_au, text_only, rlmrec_con, alpha_rec, narre, rgcl; all; or none.",
     ),
 ]
 ImportRun = Annotated[
@@ -171,4 +172,16 @@ Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that symcere run wrote.", show_default=False)]
+Datasets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]FILE[@K]...",
+        help="Review files; NAME for the tables, K for a k-core of its own.",
+        show_default=False,
+    ),
+]
+TunedFolder = Annotated[
+    Path,
+    typer.Option("--tuned", help="Folder of tuned settings, one JSON file a data set: tune writes, bench reads."),
+]
 ALL_SYSTEMS = "popularity,item_knn,ease,light_gcn"

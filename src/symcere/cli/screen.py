@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from symcere.data.catalogue import PublicDataset
     from symcere.data.download import Fetched, OnProgress
     from symcere.data.items import Items
+    from symcere.evaluation.bench_page import BenchPage
     from symcere.pipeline.run import Result
 
 _ERRORS = Console(stderr=True, highlight=False)
@@ -272,3 +273,46 @@ def show_dataset(dataset: "PublicDataset", *, as_json: bool) -> None:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def show_tuned(files: Sequence[Path], *, as_json: bool) -> None:
+    """Print the settings that a search found."""
+    found = {str(file): json.loads(file.read_text(encoding="utf-8")) for file in files}
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for file, whole in found.items():
+        table = Table(box=box.SIMPLE_HEAD, title=f"{whole['about']['dataset']}: {file}", title_justify="left")
+        for head in ("system", "valid ndcg@10", "trials", "cut short", "settings"):
+            table.add_column(head, overflow="fold")
+        for name, entry in whole["systems"].items():
+            states = [trial["state"] for trial in entry["trials"]]
+            settings = entry["trials"][0]["settings"]
+            chosen = " ".join(f"{key}={_digits(entry['settings'][key])}" for key in settings)
+            value = f"{entry['valid_ndcg@10']:.4f}"
+            table.add_row(name, value, str(len(states)), str(states.count("pruned")), chosen)
+        Console().print(table)
+
+
+def show_bench(page: "BenchPage", folder: Path, *, as_json: bool) -> None:
+    """Print the verdict of a benchmark, and where its pages are."""
+    from symcere.evaluation.bench_page import verdict
+
+    summary = page.summary()
+    sentences = verdict(summary)
+    if as_json:
+        typer.echo(json.dumps({"verdict": sentences, "means": summary.means, "page": str(folder / "bench.html")}))
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for head in ("system", f"mean {page.label}"):
+        table.add_column(head)
+    for name, mean in sorted(summary.means.items(), key=lambda entry: -entry[1]):
+        table.add_row(name, f"{mean:.4f}")
+    Console().print(table)
+    for sentence in sentences:
+        typer.echo(sentence)
+    typer.echo(f"Page: {folder / 'bench.html'}")
+
+
+def _digits(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

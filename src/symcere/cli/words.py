@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from symcere.data.ingest import Ingestion
     from symcere.data.noise import Noise
     from symcere.data.sources import Source
-    from symcere.pipeline.stages import Encoding, Splitting, System
+    from symcere.pipeline.bench import BenchData
+    from symcere.pipeline.stages import Encoding, Splitting
+    from symcere.pipeline.systems import System
     from symcere.text.encoders import Encoder
     from symcere.text.profiles import Weighting
 
@@ -131,6 +133,16 @@ def splitting_of(name: SplitName, folds: int | None, seed: int, n_seeds: int) ->
     return by_name[name], range(seed, seed + n_seeds)
 
 
+def split_names_of(words: str) -> list[SplitName]:
+    """Names of splits, by comma."""
+    names = [word.strip() for word in words.split(",") if word.strip()]
+    known = [name.value for name in SplitName if name != SplitName.K_FOLD]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"Unknown split {name!r} in --splits. Known: {', '.join(known)}.")
+    return [SplitName(name) for name in dict.fromkeys(names)]
+
+
 def encoding_of(
     words: str,
     text_dim: int | None = None,
@@ -228,6 +240,24 @@ def _with_conditioning(encoder: Any, text_dim: int | None, kind: ConditioningNam
     return chosen
 
 
+def bench_data_of(
+    words: Sequence[str], k_core: int, columns: Sequence[str], source: str | None, *, skip_bad: bool
+) -> "list[BenchData]":
+    """Data sets of words [NAME=]FILE[@K]; K is the k-core."""
+    from symcere.pipeline.bench import BenchData
+
+    data = []
+    for word in words:
+        name, sign, rest = word.partition("=")
+        path, at, k = (rest if sign else word).rpartition("@")
+        if not at or not k.isdigit():
+            path, k = (rest if sign else word), str(k_core)
+        file = Path(path)
+        what = ingestion_of(file, source, columns, filters_of(int(k)), None, skip_bad=skip_bad)
+        data.append(BenchData(name if sign else folder_of(file).name, what))
+    return data
+
+
 def settings_of(words: Sequence[str]) -> dict[str, Any]:
     """Values of --set: JSON where they are, text otherwise."""
     values: dict[str, Any] = {}
@@ -240,53 +270,14 @@ def settings_of(words: Sequence[str]) -> dict[str, Any]:
 
 
 def systems_of(words: str, settings: Mapping[str, Any]) -> list["System"]:
-    """SymCERE and the named baselines, each fitted through its own function with its own settings."""
-    from symcere.baselines.ease import L2, fit_ease
-    from symcere.baselines.item_knn import NEIGHBOURS, SHRINK, fit_item_knn
-    from symcere.baselines.light_gcn import SETTINGS, fit_light_gcn
-    from symcere.baselines.popularity import fit_popularity
-    from symcere.pipeline.run import OURS
-    from symcere.pipeline.stages import System
-    from symcere.training.config import POPULARITY_WEIGHTS, SymcereSettings
-    from symcere.training.loop import fit
+    """SymCERE, last, and the named baselines; "all" names every baseline."""
+    from symcere.pipeline.systems import OURS, baselines, ours
+    from symcere.training.config import SymcereSettings
 
-    ours = SymcereSettings(**settings)
-    known = [
-        System(
-            "popularity",
-            lambda train, valid, text, seed, on_epoch: fit_popularity(train, valid=valid),
-            {},
-        ),
-        System(
-            "item_knn",
-            lambda train, valid, text, seed, on_epoch: fit_item_knn(train, valid=valid),
-            {"neighbours": NEIGHBOURS, "shrink": SHRINK, "popularity_weights": POPULARITY_WEIGHTS},
-        ),
-        System(
-            "ease",
-            lambda train, valid, text, seed, on_epoch: fit_ease(train, valid=valid),
-            {"l2": L2, "popularity_weights": POPULARITY_WEIGHTS},
-        ),
-        System(
-            "light_gcn",
-            lambda train, valid, text, seed, on_epoch: fit_light_gcn(
-                train, valid=valid, seed=seed, on_epoch=on_epoch
-            ),
-            {"best_of": [chosen.model_dump(mode="json") for chosen in SETTINGS]},
-            max_epochs=max(chosen.max_epochs for chosen in SETTINGS),
-        ),
-        System(
-            OURS,
-            lambda train, valid, text, seed, on_epoch: fit(
-                train, text, valid=valid, settings=ours, seed=seed, on_epoch=on_epoch
-            ),
-            ours.model_dump(mode="json"),
-            uses_text=True,
-            max_epochs=ours.max_epochs,
-        ),
-    ]
-    names = {OURS, *(word.strip() for word in words.split(",") if word.strip() not in ("", "none"))}
+    known = [*baselines(), ours(SymcereSettings(**settings))]
     by_name = {system.name: system for system in known}
+    asked = {word.strip() for word in words.split(",") if word.strip() not in ("", "none")}
+    names = {OURS, *(by_name if "all" in asked else asked)}
     if unknown := sorted(names - set(by_name)):
-        raise ConfigError(f"Unknown system {unknown[0]!r} in --systems. Known: {', '.join(by_name)}; or none.")
+        raise ConfigError(f"Unknown system {unknown[0]!r} in --systems. Known: {', '.join(by_name)}; all; or none.")
     return [system for system in known if system.name in names]

@@ -157,12 +157,12 @@ def _relation(p: float) -> str:
 
 def to_markdown(page: Page) -> str:
     """The report as Markdown."""
-    return _template("report.md.jinja", escape=False).render(_context(page))
+    return template("report.md.jinja", escape=False).render(_context(page))
 
 
 def to_html(page: Page) -> str:
     """The report as one HTML page: no script, no content from elsewhere; all text escaped."""
-    return _template("report.html.jinja", escape=True).render(_context(page))
+    return template("report.html.jinja", escape=True).render(_context(page))
 
 
 def _format(label: str) -> str:
@@ -183,7 +183,8 @@ def _context(page: Page) -> dict[str, Any]:
     }
 
 
-def _template(name: str, *, escape: bool) -> jinja2.Template:
+def template(name: str, *, escape: bool) -> jinja2.Template:
+    """A template of this folder; an unknown name in it is an error, `cell` makes text fit a Markdown cell."""
     folder = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),

@@ -26,9 +26,10 @@ class GraphTower(nn.Module):
         self.adj, self.n_layers, self.include_ego = adj, n_layers, include_ego
         self.ego = nn.Parameter(torch.randn(adj.n_nodes, dim, generator=generator) * 0.1)
 
-    def forward(self) -> Float[Tensor, "nodes dim"]:
-        """Propagated embeddings of all nodes, users first."""
-        return propagate(self.adj, self.ego, self.n_layers, include_ego=self.include_ego)
+    def forward(self, more: Tensor | None = None) -> Float[Tensor, "nodes dim"]:
+        """Propagated embeddings of all nodes, users first; `more` is added to layer 0."""
+        layer0 = self.ego if more is None else self.ego + more
+        return propagate(self.adj, layer0, self.n_layers, include_ego=self.include_ego)
 
 
 class LightGCN(nn.Module):

@@ -1,13 +1,18 @@
 """SymCERE: graph and text tower on one unit sphere, joined by symmetric NCE with the history mask."""
 
+from typing import Literal, TypeAlias
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from symcere.losses import Known, bpr, known_mass, l2, symmetric_nce
+from symcere.losses import Known, bpr, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
+
+Positives: TypeAlias = Literal["own", "known"]
+Pairs: TypeAlias = Literal["user_item", "same_entity"]
 
 
 class SymcereModel(nn.Module):
@@ -19,6 +24,11 @@ class SymcereModel(nn.Module):
         n_users: How many of the nodes are users.
         temperature: Of every softmax, of BPR, and of the score.
         text_weight: Weight of the unit text vector beside the unit graph vector in the final vector.
+        positives: "known" takes every known pair for a positive (SINCERE) instead of leaving it out.
+        pairs: What the cross-modal term joins: "user_item" g_u with t_i and t_u with g_i, "same_entity" g_u with t_u
+            and g_i with t_i.
+        unit: Whether vectors are put on the unit sphere. Without, the score is an inner product.
+        text_in_graph: Weight of the projected profiles in layer 0 of the graph tower.
 
     Source:
         Suzumura et al., SymCERE, arXiv 2504.02195: cross-modal, intra-modal and ranking terms on unit vectors with
@@ -26,11 +36,29 @@ class SymcereModel(nn.Module):
     """
 
     def __init__(
-        self, graph: GraphTower, text: TextTower, n_users: int, *, temperature: float, text_weight: float
+        self,
+        graph: GraphTower,
+        text: TextTower,
+        n_users: int,
+        *,
+        temperature: float,
+        text_weight: float,
+        positives: Positives = "own",
+        pairs: Pairs = "user_item",
+        unit: bool = True,
+        text_in_graph: float = 0.0,
     ) -> None:
         super().__init__()
         self.graph, self.text, self.n_users = graph, text, n_users
-        self.temperature, self.text_weight = temperature, text_weight
+        self.softmax_temperature, self.text_weight = temperature, text_weight
+        self.pairs, self.unit, self.text_in_graph = pairs, unit, text_in_graph
+        alone = symmetric_nce if unit else inner_product_nce
+        self.nce = sincere_nce if positives == "known" else alone
+
+    @property
+    def temperature(self) -> float | None:
+        """Unit of the score: that of the softmax, or the spread of inner products."""
+        return self.softmax_temperature if self.unit else None
 
     def terms(
         self,
@@ -41,42 +69,54 @@ class SymcereModel(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "cross", "intra_graph", "intra_text", "bpr", "l2"."""
         item, negative = item + self.n_users, negative + self.n_users
-        g = functional.normalize(self.graph(), dim=1)
+        g = self._graph()
         x_user, x_item = self.text.of_pairs(user, item)
-        t_user, t_item = (functional.normalize(self.text.project(x), dim=1) for x in (x_user, x_item))
-        t_negative = functional.normalize(self.text(negative), dim=1)
+        t_user, t_item = (self._scaled(self.text.project(x)) for x in (x_user, x_item))
+        t_negative = self._scaled(self.text(negative))
         g_user, g_item, ego = g[user], g[item], self.graph.ego
         user_text, item_text = x_user.any(1), x_item.any(1)
         final = [self._fuse(g[n], t) for n, t in ((user, t_user), (item, t_item), (negative, t_negative))]
+        if self.pairs == "user_item":
+            cross = self._nce(g_user, t_item, known, item_text) + self._nce(t_user, g_item, known, user_text)
+        else:
+            cross = self._nce(g_user, t_user, known, user_text) + self._nce(g_item, t_item, known, item_text)
         return {
-            "cross": (self._nce(g_user, t_item, known, item_text) + self._nce(t_user, g_item, known, user_text)) / 2,
-            "intra_graph": symmetric_nce(g_user, g_item, known, self.temperature),
+            "cross": cross / 2,
+            "intra_graph": self.nce(g_user, g_item, known, self.softmax_temperature),
             "intra_text": self._nce(t_user, t_item, known, user_text & item_text),
-            "bpr": bpr((final[0] * final[1]).sum(1), (final[0] * final[2]).sum(1), self.temperature),
+            "bpr": bpr((final[0] * final[1]).sum(1), (final[0] * final[2]).sum(1), self.temperature or 1.0),
             "l2": l2(ego[user], ego[item]),
         }
 
     def _nce(self, a: Tensor, c: Tensor, known: Known, has_text: Bool[Tensor, " batch"]) -> Tensor:
-        """symmetric_nce over the pairs of the batch that have the text they need."""
+        """The NCE over the pairs of the batch that have the text they need."""
         if has_text.all():
-            return symmetric_nce(a, c, known, self.temperature)
+            return self.nce(a, c, known, self.softmax_temperature)
         position = torch.cumsum(has_text, 0) - 1
         both = has_text[known.row] & has_text[known.column]
         left = Known(position[known.row[both]], position[known.column[both]])
         # no pair has text: the mean over nothing is 0
-        return symmetric_nce(a[has_text], c[has_text], left, self.temperature) if has_text.any() else a.sum() * 0
+        return self.nce(a[has_text], c[has_text], left, self.softmax_temperature) if has_text.any() else a.sum() * 0
+
+    def _graph(self) -> Tensor:
+        """Vectors of all nodes by the graph tower."""
+        more = self.text_in_graph * functional.normalize(self.text(), dim=1) if self.text_in_graph else None
+        return self._scaled(self.graph(more))
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return functional.normalize(x, dim=1) if self.unit else x
 
     def _fuse(self, g: Tensor, t: Tensor) -> Tensor:
-        return functional.normalize(g + self.text_weight * t, dim=1)
+        return self._scaled(g + self.text_weight * t)
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Final vectors of users and items: unit rows, zero for a node with neither neighbours nor text."""
-        final = self._fuse(functional.normalize(self.graph(), dim=1), functional.normalize(self.text(), dim=1))
+        final = self._fuse(self._graph(), self._scaled(self.text()))
         return final[: self.n_users], final[self.n_users :]
 
     @torch.no_grad()
     def known_mass(self, user: Int[Tensor, " batch"], item: Int[Tensor, " batch"], known: Known) -> float:
         """Share of softmax mass that the mask removes from the graph-graph term of a batch."""
-        g = self.graph()
-        return known_mass(g[user], g[item + self.n_users], known, self.temperature)
+        g = self._graph()
+        return known_mass(g[user], g[item + self.n_users], known, self.softmax_temperature)

@@ -9,8 +9,8 @@ from symcere.data.interchange import Format, export_split
 from symcere.errors import BundleError, ConfigError
 from symcere.evaluation.runs import write_run
 from symcere.manifest import read_manifest
-from symcere.pipeline.run import OURS
 from symcere.pipeline.stages import load_split
+from symcere.pipeline.systems import OURS
 from symcere.recommender import Recommender
 
 

@@ -13,20 +13,18 @@ from symcere.data.arrow import write_arrow
 from symcere.data.dataset import Split
 from symcere.data.ingest import Ingestion
 from symcere.errors import ConfigError
-from symcere.evaluation.compare import Values, measure_test, report_of
+from symcere.evaluation.compare import measure_test, report_of
 from symcere.evaluation.measures import standard_measures
 from symcere.evaluation.report import Example, Page, to_html, to_markdown
 from symcere.evaluation.runs import ImportedRun, read_run
 from symcere.manifest import VERSION, digest_file, write_file
-from symcere.pipeline.stages import Encoding, Splitting, System, divide, encode, fit_system, ingest
+from symcere.pipeline.stages import Encoding, Splitting, divide, fit_all, ingest
+from symcere.pipeline.systems import OURS, System
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender
 
 ITEMS = "items.arrow"
 """Titles and categories, in the run's folder."""
-
-OURS = "symcere"
-"""The system that the others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -81,41 +79,19 @@ def run(
     """
     _check_imports(imports, systems, splitting, seeds)
     reviews, ingested = ingest(workspace, what)
-    runs: list[tuple[Split, dict[str, Values]]] = []
-    details: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
-    skipped: dict[str, str] = {}
-    first: Path | None = None
     divided = [divide(workspace, reviews, ingested["key"], splitting, seed) for seed in seeds]
     imported = [
         {name: read_run(at.replace("{seed}", str(seed)), split) for name, at in imports.items()}
         for seed, (split, _) in zip(seeds, divided, strict=True)
     ]
-    for seed, (split, split_key), theirs in zip(seeds, divided, imported, strict=True):
-        text, text_key = encode(workspace, split, split_key, encoding, cache, seed)
-        values: dict[str, Values] = {}
-        for system in systems:
-            if system.name in skipped:
-                continue
-            try:
-                keys = [split_key, text_key if system.uses_text else ""]
-                values[system.name], detail, folder = fit_system(workspace, system, split, keys, text, seed)
-            except ConfigError as error:
-                if system.name == OURS:
-                    raise
-                skipped[system.name] = str(error)
-                continue
-            details[system.name].append(detail)
-            if system.name == OURS and first is None:
-                first = folder / "model"
-        values |= {name: measure_test(run, split, standard_measures()) for name, run in theirs.items()}
-        runs.append((split, values))
-    names = list(
-        runs[-1][1]
-    )  # a system that failed under one seed is left out of all later ones, and so of the report
-    fitted = [name for name in names if name not in imports]
-    report = report_of([(split, {name: values[name] for name in names}) for split, values in runs])
-    assert first is not None
-    model = Recommender.load(first)
+    done = fit_all(workspace, divided, seeds, encoding, cache, systems)
+    measures = standard_measures()
+    runs = [
+        (split, values | {name: measure_test(run, split, measures) for name, run in theirs.items()})
+        for (split, values), theirs in zip(done.runs, imported, strict=True)
+    ]
+    fitted = list(done.runs[0][1])
+    model = Recommender.load(done.folders[0] / "model")
     page = Page(
         title=what.path.name,
         command=command,
@@ -127,15 +103,15 @@ def run(
         n_without_time=ingested["n_without_time"],
         n_users=len(model.users),
         n_items=len(model.items),
-        report=report,
+        report=report_of(runs),
         ours=OURS,
-        seconds={name: float(np.mean([d["fit_seconds"] for d in details[name]])) for name in fitted},
-        valid={name: float(np.mean([d["valid_ndcg@10"] for d in details[name]])) for name in fitted},
-        settings={name: details[name][0]["settings"] for name in fitted},
-        dials={name: [d["popularity_weight"] for d in details[name]] for name in fitted},
-        skipped=skipped,
+        seconds={name: done.mean(name, "fit_seconds") for name in fitted},
+        valid={name: done.mean(name, "valid_ndcg@10") for name in fitted},
+        settings={name: done.settings(name) for name in fitted},
+        dials={name: [detail["popularity_weight"] for detail in done.details[name]] for name in fitted},
+        skipped=done.skipped,
         examples=examples(model, runs[0][0]),
-        encoder=text.encoder,
+        encoder=done.text.encoder,
         noise={noise.name: noise.rate for noise in encoding.noise},
         items=reviews.items,
     )

@@ -5,7 +5,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +20,20 @@ from symcere.data.ingest import Ingestion, ingest_reviews, load_reviews
 from symcere.data.noise import Noise, apply_noise
 from symcere.data.reviews import Reviews
 from symcere.data.splits import rows_of
-from symcere.errors import DataError
+from symcere.errors import ConfigError, DataError
 from symcere.evaluation.compare import Values, measure_test
 from symcere.evaluation.measures import standard_measures
 from symcere.ids import IdMap
+from symcere.pipeline.systems import OURS, System
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender, Scored
 from symcere.text.corpus import Part
 from symcere.text.encoders import Encoder, Progress
 from symcere.text.features import TextFeatures, encode_reviews
 from symcere.text.profiles import Weighting
-from symcere.training.loop import Epoch, OnEpoch
+from symcere.training.config import Settings
+from symcere.training.loop import Epoch
 from symcere.training.tuning import valid_ndcg
-
-
-@dataclass(frozen=True)
-class System:
-    """A system as the pipeline sees it.
-
-    Args:
-        name: Short name.
-        fit: (train, valid, text, seed, on_epoch) -> fitted system. There is no way to hand it test.
-        settings: All that decides the fit, as JSON values.
-        uses_text: Whether the text features matter to it.
-        max_epochs: For the progress bar; 1 where there are no epochs.
-    """
-
-    name: str
-    fit: Callable[[Dataset, HeldOut, TextFeatures, int, OnEpoch], Scored]
-    settings: Mapping[str, Any]
-    uses_text: bool = False
-    max_epochs: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +61,7 @@ class Encoding:
         encoders: Number of train reviews -> encoders; their profiles stand side by side.
         parts: What is read of a review.
         weightings: Weights of the reviews in a profile, multiplied.
-        leave_one_out: Whether training takes the review of a pair out of the pair's profiles.
+        leave_one_out: Whether features know their reviews, so that training can take a pair's own out.
         noise: What is done to the train reviews before they are read.
     """
 
@@ -237,19 +220,29 @@ def encode(
 def fit_system(
     workspace: Workspace, system: System, split: Split, keys: Sequence[str], text: TextFeatures, seed: int
 ) -> tuple[Values, dict[str, Any], Path]:
-    """Fit one system, measure it on test, keep what it made; returns test values, manifest and folder."""
+    """Fit one system, measure it on test, keep what it made; returns test values, manifest and folder.
+
+    Where a system has several candidate settings, each is fitted and the best on valid is taken.
+    """
 
     def make(folder: Path) -> Mapping[str, Any]:
         history: list[dict[str, Any]] = []
-
-        def on_epoch(epoch: Epoch) -> None:
-            history.append(asdict(epoch))
-            best = f", valid NDCG@10 {epoch.best_ndcg:.4f}" if epoch.best_ndcg else ""
-            note = f"{epoch.epoch:,}/{system.max_epochs:,} epochs at most, loss {epoch.loss:.3f}{best}"
-            workspace.watch.progress("", epoch.epoch / system.max_epochs, note)
-
         began = time.perf_counter()
-        fitted = system.fit(split.train, split.valid, text, seed, on_epoch)
+        best: tuple[float, Scored, Settings] | None = None
+        for number, settings in enumerate(system.candidates):
+
+            def on_epoch(epoch: Epoch, number: int = number) -> None:
+                history.append({"candidate": number, **asdict(epoch)})
+                known = f", valid NDCG@10 {epoch.best_ndcg:.4f}" if epoch.best_ndcg else ""
+                note = f"{epoch.epoch:,}/{system.max_epochs:,} epochs at most, loss {epoch.loss:.3f}{known}"
+                workspace.watch.progress("", epoch.epoch / system.max_epochs, note)
+
+            fitted = system.fit(split.train, split.valid, text, settings, seed, on_epoch)
+            ndcg = valid_ndcg(fitted, split.train, split.valid)
+            if best is None or ndcg > best[0]:
+                best = (ndcg, fitted, settings)
+        assert best is not None  # a system has at least one candidate
+        on_valid, fitted, chosen = best
         fit_seconds = time.perf_counter() - began
         began = time.perf_counter()
         values = measure_test(fitted, split, standard_measures())
@@ -266,16 +259,17 @@ def fit_system(
             "note": f"{len(history)} epochs" if history else "fitted",
             "system": system.name,
             "seed": seed,
-            "settings": dict(system.settings),
+            "settings": chosen.model_dump(mode="json"),
+            "n_candidates": len(system.candidates),
             "popularity_weight": fitted.popularity_weight,
-            "valid_ndcg@10": valid_ndcg(fitted, split.train, split.valid),
+            "valid_ndcg@10": on_valid,
             "fit_seconds": fit_seconds,
             "test_seconds": test_seconds,
             "whole": {label: value for label, value in values.items() if not isinstance(value, ndarray)},
         }
 
     parts = [list(keys), dict(system.settings), seed]
-    folder, manifest = workspace.stage(f"{system.name}-seed{seed}", parts, make)
+    folder, manifest = workspace.stage(f"{system.name}-seed{seed}".replace(":", "-"), parts, make)
     table = pl.read_parquet(folder / "per_user.parquet")
     loaded = manifest["whole"] | {label: table[label].to_numpy() for label in table.columns if label != "user"}
     return {measure.label: loaded[measure.label] for measure in standard_measures()}, manifest, folder
@@ -286,3 +280,84 @@ def _parquet(table: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.write_parquet(buffer)
     return buffer.getvalue()
+
+
+@dataclass
+class Fitted:
+    """What all systems did under all seeds.
+
+    Args:
+        runs: Split and test values of each seed.
+        details: System -> manifest of each seed.
+        skipped: System -> why it was left out.
+        text: Features of the last seed.
+        folders: Where SymCERE of each seed stands.
+    """
+
+    runs: list[tuple[Split, dict[str, Values]]]
+    details: dict[str, list[dict[str, Any]]]
+    skipped: dict[str, str]
+    text: TextFeatures
+    folders: list[Path]
+
+    def mean(self, name: str, entry: str) -> float:
+        """Mean over seeds of an entry of a system's manifests."""
+        return float(np.mean([detail[entry] for detail in self.details[name]]))
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """The settings a system was fitted under; those of each seed where they differ."""
+        each = [detail["settings"] for detail in self.details[name]]
+        return each[0] if all(other == each[0] for other in each) else {"by_seed": each}
+
+
+def fit_all(
+    workspace: Workspace,
+    divided: Sequence[tuple[Split, str]],
+    seeds: Sequence[int],
+    encoding: Encoding,
+    cache: Path,
+    systems: Sequence[System],
+) -> Fitted:
+    """Encode, fit and measure every system under every seed.
+
+    Args:
+        workspace: Where to write.
+        divided: Split of each seed, and its key.
+        seeds: The seeds.
+        encoding: How reviews become text features; they know their reviews where a system needs it.
+        cache: Root folder of the vector cache.
+        systems: What to fit.
+
+    Returns:
+        What they did.
+
+    Raises:
+        ConfigError: If SymCERE cannot be fitted; any other system that cannot is left out under all seeds and named.
+    """
+    needed = encoding.leave_one_out or any(system.needs_reviews for system in systems)
+    encoding = replace(encoding, leave_one_out=needed)
+    runs: list[tuple[Split, dict[str, Values]]] = []
+    details: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
+    skipped: dict[str, str] = {}
+    folders: list[Path] = []
+    for seed, (split, split_key) in zip(seeds, divided, strict=True):
+        text, text_key = encode(workspace, split, split_key, encoding, cache, seed)
+        values: dict[str, Values] = {}
+        for system in systems:
+            if system.name in skipped:
+                continue
+            keys = [split_key, text_key if system.uses_text else ""]
+            try:
+                values[system.name], detail, folder = fit_system(workspace, system, split, keys, text, seed)
+            except ConfigError as error:
+                if system.name == OURS:
+                    raise
+                skipped[system.name] = str(error)
+                continue
+            details[system.name].append(detail)
+            if system.name == OURS:
+                folders.append(folder)
+        runs.append((split, values))
+    # a system that failed under one seed is left out of all of them
+    runs = [(split, {name: value for name, value in each.items() if name not in skipped}) for split, each in runs]
+    return Fitted(runs, details, skipped, text, folders)

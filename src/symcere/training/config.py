@@ -5,7 +5,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from symcere.errors import ConfigError
+from symcere.models.symcere import Pairs, Positives
 from symcere.training.known import Mask
+from symcere.training.space import GRAPH, TEMPERATURE, Choice, Real, Space
 
 POPULARITY_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.5, -0.2, -0.4)
 """The dials that every system is offered; 0 first, so that a tie leaves the dial alone."""
@@ -79,6 +81,16 @@ class SymcereSettings(GraphSettings):
     """Width of a hidden layer in the text projection; 0 for a linear projection."""
     mask: Mask = "history"
     """Which in-batch pairs the denominators leave out."""
+    positives: Positives = "own"
+    """What the numerators hold: the pair itself, or every known pair of the batch (SINCERE)."""
+    pairs: Pairs = "user_item"
+    """What the cross-modal term joins: a user with the item's other modality, or a node with its own."""
+    unit: bool = True
+    """Whether all vectors are put on the unit sphere; without, lengths count in every similarity and in the score."""
+    leave_one_out: bool = False
+    """Whether training takes a pair's review out of the pair's profiles; the features must know their reviews."""
+    w_text_in_graph: Weight = 0.0
+    """Weight of the projected profile in layer 0 of the graph tower."""
     w_cross: Weight = 0.5
     """Weight of the cross-modal term."""
     w_intra_graph: Weight = 0.8
@@ -98,3 +110,25 @@ class SymcereSettings(GraphSettings):
             "bpr": self.w_bpr,
             "l2": self.w_l2,
         }
+
+
+SPACE: Space = {
+    **GRAPH,
+    "temperature": TEMPERATURE,
+    "text_weight": Real(0.2, 3.0, log=True),
+    "w_cross": Real(0.05, 3.0, log=True),
+    "w_intra_graph": Real(0.05, 3.0, log=True),
+    "w_intra_text": Real(0.05, 3.0, log=True),
+    "w_bpr": Real(0.05, 3.0, log=True),
+    "leave_one_out": Choice((False, True)),
+}
+"""What a search may move of SymCERE."""
+
+PUBLISHED = (
+    SymcereSettings(),
+    SymcereSettings(
+        learning_rate=1e-3, batch_size=2_048, temperature=0.5, text_weight=1.0, w_intra_graph=1.0, w_intra_text=1.0,
+        w_bpr=0.1,
+    ),
+)  # fmt: skip
+"""No settings of the paper are known to us: the defaults, and the best of the first trials (docs/log.md)."""

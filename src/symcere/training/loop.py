@@ -94,9 +94,9 @@ def fit(
 ) -> Recommender:
     """Fit SymCERE: graph and text tower on the unit sphere, joined by the symmetric NCE with history mask.
 
-    Epoch and popularity dial are chosen together by NDCG@10 on valid. Test is not a parameter. Where the text
-    features know their own reviews (`encode_reviews(..., leave_one_out=True)`), the review of a pair is taken out of
-    the profiles of its user and item whenever the pair is learned from: at test time there is no such review either.
+    Epoch and popularity dial are chosen together by NDCG@10 on valid. Test is not a parameter. Under the setting
+    `leave_one_out`, the review of a pair is taken out of the profiles of its user and item whenever the pair is
+    learned from: at test time there is no such review either.
 
     Args:
         train: The train part.
@@ -110,7 +110,8 @@ def fit(
         The recommender of the best epoch.
 
     Raises:
-        ConfigError: If the loss diverges, or text and train do not fit together.
+        ConfigError: If the loss diverges, text and train do not fit together, or `leave_one_out` is asked of features
+            that were encoded without it.
     """
     settings = settings or SymcereSettings()
     n_users, n_items = len(train.users), len(train.items)
@@ -123,9 +124,17 @@ def fit(
     adj = norm_adj(train.user, train.item, n_users, n_items)
     graph = GraphTower(adj, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
     features = torch.from_numpy(np.concatenate([text.user, text.item]))
-    text_tower = TextTower(features, settings.dim, settings.hidden, generator, _without_own(train, text))
+    left_out = without_own(train, text) if settings.leave_one_out else None
     model = SymcereModel(
-        graph, text_tower, n_users, temperature=settings.temperature, text_weight=settings.text_weight
+        graph,
+        TextTower(features, settings.dim, settings.hidden, generator, left_out),
+        n_users,
+        temperature=settings.temperature,
+        text_weight=settings.text_weight,
+        positives=settings.positives,
+        pairs=settings.pairs,
+        unit=settings.unit,
+        text_in_graph=settings.w_text_in_graph,
     )
     return optimise(
         model,
@@ -212,10 +221,13 @@ def optimise(
     return best[2]
 
 
-def _without_own(train: Dataset, text: TextFeatures) -> PairFeatures | None:
-    """Profiles of train pairs without the pair's own review, for text features that keep reviews."""
+def without_own(train: Dataset, text: TextFeatures) -> PairFeatures:
+    """Profiles of train pairs without the pair's own review."""
     if not text.own:
-        return None
+        raise ConfigError(
+            "leave_one_out needs text features that know their reviews. Encode with encode_reviews(..., "
+            "leave_one_out=True); on the command line, --profile leave-one-out."
+        )
     n_users, n_items = len(train.users), len(train.items)
     key = train.user * n_items + train.item
     order = np.argsort(key)

@@ -1,14 +1,18 @@
 """Choices made on valid: the popularity dial, and one of several candidates."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
+
+import numpy as np
 
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.evaluation.compare import measure
 from symcere.evaluation.measures import mean, ndcg
 from symcere.ranking import Scorer
-from symcere.recommender import Scored
+from symcere.recommender import Recommender, Scored, with_unit_spread
+from symcere.training.config import POPULARITY_WEIGHTS
 
 System = TypeVar("System", bound=Scored)
 
@@ -48,3 +52,22 @@ def choose(candidates: Iterable[System], train: Dataset, valid: HeldOut) -> tupl
     """
     scored = ((candidate, valid_ndcg(candidate, train, valid)) for candidate in candidates)
     return functools.reduce(lambda best, other: other if other[1] > best[1] else best, scored)
+
+
+def with_unit_rows(system: Recommender, train: Dataset, valid: HeldOut) -> Recommender:
+    """Rank by cosine what was trained by inner product; its unit and its dial are chosen anew.
+
+    Args:
+        system: Any system of vectors.
+        train: Its train part.
+        valid: Decides the dial.
+
+    Returns:
+        The system on unit rows; zero rows stay.
+    """
+    user, item = (
+        emb / np.maximum(np.linalg.norm(emb, axis=1, keepdims=True), np.float32(1e-12))
+        for emb in (system.user_emb, system.item_emb)
+    )
+    unit = with_unit_spread(dataclasses.replace(system, user_emb=user, item_emb=item))
+    return choose_popularity_weight(unit, train, valid, POPULARITY_WEIGHTS)[0]

@@ -1,0 +1,107 @@
+"""What the systems that read reviews share: profiles as a tensor, a projection, and the vectors of single reviews."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+from torch.nn import functional
+
+from symcere.data.dataset import Dataset
+from symcere.errors import ConfigError
+from symcere.models.projection import TextTower
+from symcere.text.features import TextFeatures
+
+ReviewOfPair: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(users, items) of train pairs -> which train review each pair is."""
+
+
+class LeakyTextTower(TextTower):
+    """A text tower whose hidden layer is a LeakyReLU, as RLMRec and AlphaRec have it.
+
+    There are no biases, other than in their code: so a node without text stays at exactly zero.
+    """
+
+    def project(self, x: Float[Tensor, "rows text_dim"]) -> Float[Tensor, "rows dim"]:
+        """Projected profiles, whosesoever they are."""
+        for weight in self.weights[:-1]:
+            x = functional.leaky_relu(x @ weight.T)
+        projected: Tensor = x @ self.weights[-1].T
+        return projected
+
+
+def profiles(train: Dataset, text: TextFeatures) -> Float[Tensor, "nodes text_dim"]:
+    """Profiles of all nodes, users first.
+
+    Args:
+        train: The train part.
+        text: Profiles made from it.
+
+    Returns:
+        One row a node; zero where there is no text.
+
+    Raises:
+        ConfigError: If the profiles are those of another train part.
+    """
+    n_users, n_items = len(train.users), len(train.items)
+    if (len(text.user), len(text.item)) != (n_users, n_items):
+        raise ConfigError(
+            f"Text features must have a row for each of {n_users} users and {n_items} items; found "
+            f"{len(text.user)} and {len(text.item)}. Encode the same train part that is fitted."
+        )
+    return torch.from_numpy(np.concatenate([text.user, text.item]))
+
+
+def review_vectors(train: Dataset, text: TextFeatures) -> Float[ndarray, "reviews text_dim"]:
+    """The vector of each train review, those of several encoders side by side.
+
+    Args:
+        train: The train part.
+        text: Features of it that know their reviews.
+
+    Returns:
+        One row a train interaction, in order; zero where it has no text.
+
+    Raises:
+        ConfigError: If the features do not know their reviews, or know those of another train part.
+    """
+    if not text.own:
+        raise ConfigError(
+            "Systems that read single reviews need text features that know them. Encode with encode_reviews(..., "
+            "leave_one_out=True); on the command line, --profile leave-one-out."
+        )
+    profiles(train, text)
+    if (n := len(text.own[0].vectors)) != len(train):
+        raise ConfigError(
+            f"Text features must know the {len(train)} reviews of train; they know {n}. Encode the same train part "
+            "that is fitted."
+        )
+    return np.concatenate([own.vectors for own in text.own], axis=1)
+
+
+def review_of_pair(train: Dataset) -> ReviewOfPair:
+    """Find the train review of pairs of a batch.
+
+    Args:
+        train: The train part; the pairs that are asked for must be in it.
+
+    Returns:
+        The function.
+
+    Example:
+        >>> import symcere as sc
+        >>> train = sc.split_random(sc.k_core(sc.anchoring_world(60, 30, 5).reviews, 2)).train
+        >>> user, item = (torch.from_numpy(side[[7, 3]]) for side in (train.user, train.item))
+        >>> review_of_pair(train)(user, item).tolist()
+        [7, 3]
+    """
+    n_items = len(train.items)
+    key, order = torch.sort(torch.from_numpy(train.user.astype(np.int64) * n_items + train.item))
+
+    def review(user: Int[Tensor, " batch"], item: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        return order[torch.searchsorted(key, user * n_items + item)]
+
+    return review

@@ -1,0 +1,250 @@
+"""The benchmark: systems x data sets x splits x seeds, each fit a stage of its own, so that a kill loses one fit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from symcere.data.ingest import Ingestion
+from symcere.errors import ConfigError, DataError
+from symcere.evaluation.bench import Outcome
+from symcere.evaluation.bench_page import BenchPage, Goal, paired_to_csv, to_csv, to_html, to_latex, to_markdown
+from symcere.evaluation.compare import report_of
+from symcere.manifest import write_file
+from symcere.pipeline.stages import Encoding, Splitting, divide, encode, fit_all, ingest
+from symcere.pipeline.systems import OURS, System, cosine_at_test, twins
+from symcere.pipeline.tune import Seeded, read_tuned, tuned_system
+from symcere.pipeline.workspace import Watch, Workspace, remove_unfinished
+
+
+@dataclass(frozen=True)
+class BenchData:
+    """One data set of a benchmark.
+
+    Args:
+        name: As tables show it.
+        what: The raw file and the filters.
+    """
+
+    name: str
+    what: Ingestion
+
+    @property
+    def slug(self) -> str:
+        """The name as a file name: "Musical Instruments" is musical-instruments."""
+        return "-".join("".join(c if c.isalnum() else " " for c in self.name.lower()).split())
+
+
+def outcomes_of(
+    data: BenchData,
+    folder: Path,
+    watch: Watch,
+    *,
+    splittings: Sequence[tuple[Splitting, Sequence[int]]],
+    encoding: Encoding,
+    cache: Path,
+    systems: Sequence[System],
+) -> tuple[list[Outcome], list[str]]:
+    """Fit and measure all systems on one data set under every split.
+
+    Args:
+        data: The data set.
+        folder: Root of the benchmark; the data set has a folder in it.
+        watch: Who is told.
+        splittings: Each with its seeds.
+        encoding: How reviews become text features.
+        cache: Root folder of the vector cache.
+        systems: What to fit, ours among them.
+
+    Returns:
+        One outcome a split, and a sentence for each split that these data do not allow.
+    """
+    workspace = Workspace(folder / data.slug, watch)
+    remove_unfinished(workspace.folder)
+    reviews, ingested = ingest(workspace, data.what)
+    found: list[Outcome] = []
+    impossible: list[str] = []
+    for splitting, seeds in splittings:
+        try:
+            divided = [divide(workspace, reviews, ingested["key"], splitting, seed) for seed in seeds]
+        except DataError as error:
+            impossible.append(f"{data.name}, {splitting.name}: {error}")
+            continue
+        done = fit_all(workspace, divided, seeds, encoding, cache, systems)
+        names = list(done.runs[0][1])
+        train = divided[0][0].train
+        found.append(
+            Outcome(
+                dataset=data.name,
+                split=splitting.name,
+                seeds=tuple(seeds),
+                report=report_of(done.runs),
+                settings={name: done.settings(name) for name in names},
+                valid={name: done.mean(name, "valid_ndcg@10") for name in names},
+                seconds={name: done.mean(name, "fit_seconds") for name in names},
+                dials={name: [detail["popularity_weight"] for detail in done.details[name]] for name in names},
+                n_users=len(train.users),
+                n_items=len(train.items),
+                n_reviews=reviews.steps[-1].n_reviews,
+                warnings=divided[0][0].warnings,
+                skipped=done.skipped,
+            )
+        )
+    return found, impossible
+
+
+def bench(
+    datasets: Sequence[BenchData],
+    folder: Path,
+    watch: Watch,
+    *,
+    splittings: Sequence[tuple[Splitting, Sequence[int]]],
+    encoding: Encoding,
+    cache: Path,
+    systems_for: Callable[[BenchData], Sequence[System]],
+    page_of: Callable[[Sequence[Outcome]], BenchPage],
+) -> tuple[BenchPage, list[str]]:
+    """Run the benchmark and write its pages.
+
+    Args:
+        datasets: At least one; names differ.
+        folder: Where everything is written.
+        watch: Who is told.
+        splittings: Each with its seeds.
+        encoding: How reviews become text features.
+        cache: Root folder of the vector cache.
+        systems_for: The systems for a data set, under its settings.
+        page_of: The page of the outcomes.
+
+    Returns:
+        The page, and what the data did not allow.
+
+    Raises:
+        ConfigError: If two data sets have one name, or nothing can be measured.
+    """
+    slugs = [data.slug for data in datasets]
+    if len(set(slugs)) < len(slugs):
+        raise ConfigError(
+            f"Each data set needs a name of its own; found {', '.join(data.name for data in datasets)}."
+        )
+    outcomes: list[Outcome] = []
+    impossible: list[str] = []
+    for data in datasets:
+        found, refused = outcomes_of(
+            data,
+            folder,
+            watch,
+            splittings=splittings,
+            encoding=encoding,
+            cache=cache,
+            systems=systems_for(data),
+        )
+        outcomes += found
+        impossible += refused
+    if not outcomes:
+        raise ConfigError(f"Nothing could be measured. {' '.join(impossible)}")
+    page = page_of(outcomes)
+    write_page(page, folder)
+    return page, impossible
+
+
+def bench_systems(chosen: Sequence[System], tuned: Path, *, twins_too: bool) -> list[System]:
+    """The systems of a benchmark under their tuned settings, with the twins and controls.
+
+    Args:
+        chosen: Baselines and SymCERE.
+        tuned: File of tuned settings; systems that it does not hold stay as they are.
+        twins_too: Whether to add the twins of SymCERE, and light_gcn ranked by cosine.
+
+    Returns:
+        All of them, SymCERE before its twins.
+    """
+    found = read_tuned(tuned) if tuned.exists() else {"systems": {}}
+    systems = [tuned_system(system, found) for system in chosen]
+    if twins_too:
+        systems += [cosine_at_test(system) for system in systems if system.name == "light_gcn"]
+        systems += [twin for system in systems if system.name == OURS for twin in twins(system)]
+    return systems
+
+
+def bench_page(
+    outcomes: Sequence[Outcome], command: str, tuned: Sequence[Path], goals: Sequence[Goal] = ()
+) -> BenchPage:
+    """The page of a benchmark.
+
+    Args:
+        outcomes: Its results.
+        command: The command line.
+        tuned: Files of tuned settings that were there to be taken.
+        goals: What was promised beforehand.
+
+    Returns:
+        The page.
+    """
+    names = list(dict.fromkeys(name for outcome in outcomes for name in (*outcome.report.systems, *outcome.skipped)))
+    controls = [name for name in names if ":" in name]
+    return BenchPage(
+        title="SymCERE and its baselines",
+        command=command,
+        outcomes=tuple(outcomes),
+        ours=OURS,
+        baselines=tuple(name for name in names if name not in (OURS, *controls)),
+        twins=tuple(controls),
+        budget=_budget(tuned),
+        goals=tuple(goals),
+    )
+
+
+def _budget(tuned: Sequence[Path]) -> str:
+    """What was tuned on what, in a sentence or two."""
+    there = [read_tuned(path) for path in tuned if path.exists()]
+    missing = [path.stem for path in tuned if not path.exists()]
+    said = []
+    if there:
+        about = [whole["about"] for whole in there]
+        trials = " or ".join(sorted({str(each["trials"]) for each in about}))
+        splits = " or ".join(sorted({each["split"] for each in about}))
+        seeds = " or ".join(sorted({", ".join(map(str, each["seeds"])) for each in about}))
+        systems = sorted({name for whole in there for name in whole["systems"]})
+        said.append(
+            f"Tuned with {trials} trials a system, the published settings among them, by mean valid NDCG@10 on the "
+            f"{splits} split of seeds {seeds}; the settings hold for all splits: {', '.join(systems)}."
+        )
+    if missing:
+        said.append(f"Not tuned, defaults: every system on {', '.join(missing)}.")
+    return " ".join(said)
+
+
+def write_page(page: BenchPage, folder: Path) -> None:
+    """Write a benchmark's page in every form: HTML, Markdown with its figures, LaTeX, CSV."""
+    forms: Mapping[str, Callable[[BenchPage], str]] = {
+        "bench.html": to_html,
+        "bench.md": to_markdown,
+        "bench.tex": to_latex,
+        "results.csv": to_csv,
+        "paired.csv": paired_to_csv,
+    }
+    for name, form in forms.items():
+        write_file(folder / name, form(page))
+    for name, svg in page.pictures.items():
+        write_file(folder / "figures" / name, svg)
+
+
+def seeded(
+    data: BenchData,
+    folder: Path,
+    watch: Watch,
+    *,
+    splitting: Splitting,
+    seeds: Sequence[int],
+    encoding: Encoding,
+    cache: Path,
+) -> list[Seeded]:
+    """Ingest, split and encode a data set for a search; the stages are those of the benchmark in the same folder."""
+    workspace = Workspace(folder / data.slug, watch)
+    reviews, ingested = ingest(workspace, data.what)
+    made: list[Seeded] = []
+    for seed in seeds:
+        split, key = divide(workspace, reviews, ingested["key"], splitting, seed)
+        text, _ = encode(workspace, split, key, encoding, cache, seed)
+        made.append(Seeded(seed, split, text))
+    return made

@@ -1,0 +1,265 @@
+"""The search: the same number of trials for every system, on valid alone, all kept, resumable after a kill."""
+
+import json
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from symcere import rng
+from symcere.data.dataset import Split
+from symcere.errors import ConfigError, DataError
+from symcere.manifest import VERSION, code_digest, digest, write_file, writing
+from symcere.pipeline.systems import System
+from symcere.pipeline.workspace import Watch
+from symcere.text.features import TextFeatures
+from symcere.training.config import Settings
+from symcere.training.loop import Epoch
+from symcere.training.space import Real, Space, Whole
+from symcere.training.tuning import valid_ndcg
+
+if TYPE_CHECKING:
+    import optuna
+
+STARTUP = 4
+"""Trials that are never cut short: there is nothing yet to compare them with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seeded:
+    """What a trial is fitted on under one seed."""
+
+    seed: int
+    split: Split
+    text: TextFeatures
+
+
+def tune(
+    dataset: str, data: Sequence[Seeded], systems: Sequence[System], n_trials: int, storage: Path, watch: Watch
+) -> dict[str, Any]:
+    """Search the settings of each system by mean valid NDCG@10 over the seeds.
+
+    A trial fits one setting under one seed after the other; one that is below the median of the earlier trials after
+    some seed is cut short there, and counts as a trial. The published settings come first; then a tree-structured
+    Parzen estimator proposes. Each trial has its own random stream, so a search that was killed goes on as if it had
+    not been: what was finished is kept, what was under way is done again.
+
+    Args:
+        dataset: Its name, for the screen.
+        data: Split and text features of each seed; nothing is taken from test.
+        systems: Those with a space are searched.
+        n_trials: Trials of each.
+        storage: SQLite file that keeps them.
+        watch: Who is told.
+
+    Returns:
+        System -> "settings", "valid_ndcg@10" and "trials", as JSON values; systems that cannot be fitted are left
+        out.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with writing(storage):
+        storage.parent.mkdir(parents=True, exist_ok=True)
+    data_key = digest([_digest(each) for each in data])
+    found: dict[str, Any] = {}
+    for system in systems:
+        if not system.space:
+            continue
+        name = f"{system.name}-{digest(data_key, system.name, repr(system.space))[:16]}"
+        stage = f"{system.name} on {dataset}"
+        watch.begin(stage)
+        began = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study = optuna.create_study(
+                study_name=name,
+                storage=f"sqlite:///{storage}",
+                load_if_exists=True,
+                direction="maximize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=max(STARTUP, len(system.published))),
+            )
+            n_before = len(_finished(study))
+            try:
+                _search(study, system, data, n_trials, watch)
+            except ConfigError as error:
+                watch.end(stage, f"left out: {error}", time.perf_counter() - began, up_to_date=False)
+                continue
+        found[system.name] = _result(study, system)
+        best = f"valid NDCG@10 {found[system.name]['valid_ndcg@10']:.4f} after {len(_finished(study))} trials"
+        watch.end(stage, best, time.perf_counter() - began, up_to_date=n_before >= n_trials)
+    return found
+
+
+def write_tuned(path: Path, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write what a search found, joined with what stands there of other systems on the same data.
+
+    Args:
+        path: A JSON file.
+        found: What `tune` returned.
+        about: Data set, split, seeds, trials and encoder.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    standing = read_tuned(path) if path.exists() else {}
+    kept = standing.get("systems", {}) if standing.get("about") == dict(about) else {}
+    whole = {"symcere": VERSION, "about": dict(about), "systems": kept | dict(found)}
+    write_file(path, json.dumps(whole, indent=1) + "\n")
+
+
+def read_tuned(path: Path) -> dict[str, Any]:
+    """Read a file of tuned settings.
+
+    Args:
+        path: What `write_tuned` wrote.
+
+    Returns:
+        The whole of it: "about" and "systems".
+
+    Raises:
+        DataError: If it is missing or is none.
+    """
+    try:
+        whole: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(whole["systems"], dict):
+            raise TypeError("systems is no object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} must be a file of tuned settings, as symcere tune writes; {error}.") from error
+    return whole
+
+
+def tuned_system(system: System, tuned: Mapping[str, Any]) -> System:
+    """The system under its tuned settings; as it is where the file does not hold it.
+
+    Args:
+        system: Any system.
+        tuned: What `read_tuned` returned.
+
+    Returns:
+        The system.
+
+    Raises:
+        ConfigError: If the settings are not those of this system.
+    """
+    entry = tuned["systems"].get(system.name)
+    if entry is None:
+        return system
+    return system.under(type(system.candidates[0])(**entry["settings"]))
+
+
+def _search(study: "optuna.Study", system: System, data: Sequence[Seeded], n_trials: int, watch: Watch) -> None:
+    """Run what is missing of the trials."""
+    import optuna
+
+    for left in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # a killed run left it
+    distributions = _distributions(system.space)
+    tried = [trial.params for trial in _finished(study)]
+    waiting = [
+        trial.system_attrs.get("fixed_params")
+        for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+    ]
+    for settings in system.published:
+        params = {name: getattr(settings, name) for name in system.space}
+        if params not in tried and params not in waiting:
+            study.enqueue_trial(params)
+    while (n := len(_finished(study))) < n_trials:
+        seed = int(rng.stream(n, f"trials of {system.name}").integers(2**31))
+        study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP)
+        trial = study.ask(distributions)
+        settings = system.candidates[0].model_copy(update=trial.params)
+        _run_trial(study, trial, system, settings, data, lambda share: watch.progress("", share, ""), n, n_trials)
+
+
+def _run_trial(
+    study: "optuna.Study",
+    trial: "optuna.Trial",
+    system: System,
+    settings: Settings,
+    data: Sequence[Seeded],
+    on_share: Any,
+    n: int,
+    n_trials: int,
+) -> None:
+    """Fit one setting under every seed, or until it is clear that it is below the median."""
+    import optuna
+
+    began = time.perf_counter()
+    by_seed: list[float] = []
+    state = optuna.trial.TrialState.COMPLETE
+    for step, each in enumerate(data):
+
+        def on_epoch(epoch: Epoch, step: int = step) -> None:
+            on_share((n + (step + epoch.epoch / system.max_epochs) / len(data)) / n_trials)
+
+        try:
+            fitted = system.fit(each.split.train, each.split.valid, each.text, settings, each.seed, on_epoch)
+            by_seed.append(valid_ndcg(fitted, each.split.train, each.split.valid))
+        except ConfigError as error:
+            if "diverged" not in str(error):
+                raise
+            by_seed.append(0.0)  # a diverging fit ranks nothing
+        trial.report(float(np.mean(by_seed)), step)
+        if step < len(data) - 1 and trial.should_prune():
+            state = optuna.trial.TrialState.PRUNED
+            break
+    trial.set_user_attr("settings", settings.model_dump(mode="json"))
+    trial.set_user_attr("by_seed", by_seed)
+    trial.set_user_attr("seconds", round(time.perf_counter() - began, 3))
+    trial.set_user_attr("code", code_digest()[:12])
+    study.tell(trial, float(np.mean(by_seed)) if state == optuna.trial.TrialState.COMPLETE else None, state)
+
+
+def _finished(study: "optuna.Study") -> list[Any]:
+    """Trials that were done to the end, or cut short on purpose."""
+    import optuna
+
+    return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED))
+
+
+def _result(study: "optuna.Study", system: System) -> dict[str, Any]:
+    trials = _finished(study)
+    best = study.best_trial
+    return {
+        "settings": best.user_attrs["settings"],
+        "valid_ndcg@10": best.value,
+        "n_published": len(system.published),
+        "trials": [
+            {
+                "settings": {name: trial.params[name] for name in system.space},
+                "state": trial.state.name.lower(),
+                "valid_ndcg@10": [round(value, 6) for value in trial.user_attrs["by_seed"]],
+                "seconds": trial.user_attrs["seconds"],
+            }
+            for trial in trials
+        ],
+    }
+
+
+def _distributions(space: Space) -> dict[str, Any]:
+    """The space in the words of Optuna."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    def one(range_: Any) -> Any:
+        if isinstance(range_, Real):
+            return FloatDistribution(range_.low, range_.high, log=range_.log)
+        if isinstance(range_, Whole):
+            return IntDistribution(range_.low, range_.high)
+        return CategoricalDistribution(range_.values)
+
+    return {name: one(range_) for name, range_ in space.items()}
+
+
+def _digest(each: Seeded) -> str:
+    """What decides a trial beside the settings: who interacted with what, what is held out, and the text."""
+    train, valid = each.split.train, each.split.valid
+    pairs = [side.astype(np.int64).tobytes().hex() for side in (train.user, train.item, valid.user, valid.item)]
+    return digest(each.seed, pairs, each.text.fingerprint)
