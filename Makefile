@@ -1,10 +1,10 @@
-# make demo | test | test-fast | check | lock: the same here and in CI.
+# make demo | test | test-fast | check | lock | peers: the same here and in CI.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast check format lock clean
+.PHONY: demo test test-fast check format lock peers clean
 
 demo: $(STAMP)
 	$(BIN)/symcere demo
@@ -43,5 +43,12 @@ lock:
 	.lock/bin/pip freeze --exclude-editable | grep -v '^symcere' | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .lock build
 
+# An environment of its own for what our numbers are checked against; tests that need it skip visibly without it.
+peers: .venv-peers/.installed
+.venv-peers/.installed: Makefile
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install -q --disable-pip-version-check ranx==0.3.21 numpy==2.4.6
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache
