@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symcere.losses import Known, bpr, known_mass, l2, symmetric_nce
+from symcere.losses import Known, bpr, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
 
 NONE = Known(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 
@@ -139,3 +139,60 @@ def test_bpr_is_log_two_at_equal_scores_and_bounded_for_cosines_at_temperature_o
 def test_l2_is_half_the_squared_length_per_pair():
     x, y = torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [0.0, 0.0]])
     assert float(l2(x, y)) == pytest.approx((1 + 4 + 1 + 4) / 4)
+
+
+def loop_sincere(a, c, matrix, temperature):
+    """The formula of sincere_nce, word by word."""
+    a = a.double() / a.double().norm(dim=1, keepdim=True)
+    c = c.double() / c.double().norm(dim=1, keepdim=True)
+    n = len(a)
+    s = [[float(a[k] @ c[j]) / temperature for j in range(n)] for k in range(n)]
+    total = 0.0
+    for similar, is_known in ((lambda k, j: s[k][j], lambda k, j: matrix[k][j]),
+                              (lambda k, j: s[j][k], lambda k, j: matrix[j][k])):  # fmt: skip
+        for k in range(n):
+            positives = [j for j in range(n) if j == k or is_known(k, j)]
+            negatives = [j for j in range(n) if j not in positives]
+            losses = [
+                math.log1p(sum(math.exp(similar(k, other) - similar(k, j)) for other in negatives)) for j in positives
+            ]
+            total += sum(losses) / len(losses) / (2 * n)
+    return total
+
+
+@given(batches, st.sampled_from([0.01, 0.1, 1.0]))
+def test_sincere_nce_equals_the_loop(batch, temperature):
+    a, c, matrix = batch
+    expected = loop_sincere(a, c, matrix, temperature)
+    assert float(sincere_nce(a, c, known_of(matrix), temperature)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    in_float32 = float(sincere_nce(a.float(), c.float(), known_of(matrix), temperature))
+    assert in_float32 == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_sincere_nce_is_symmetric_nce_where_nothing_is_known_and_zero_where_everything_is():
+    a, c, _ = random_batch(3)
+    assert float(sincere_nce(a, c, NONE, 0.2)) == pytest.approx(float(symmetric_nce(a, c, NONE, 0.2)))
+    a.requires_grad_()
+    loss = sincere_nce(a, c, known_of(torch.ones(7, 7)), 0.2)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not a.grad.any()
+
+
+@given(batches, st.sampled_from([0.05, 0.5, 2.0]))
+def test_inner_product_nce_equals_the_loop(batch, temperature):
+    a, c, matrix = batch
+    known = known_of(matrix)
+    unit = [side / side.norm(dim=1, keepdim=True) for side in (a, c)]
+    assert float(inner_product_nce(*unit, known, temperature)) == pytest.approx(
+        loop_nce(a, c, matrix, temperature), rel=1e-9, abs=1e-12
+    )
+    assert torch.isfinite(inner_product_nce(100 * a, c, known, temperature))
+
+
+@pytest.mark.parametrize("loss", [sincere_nce, inner_product_nce])
+def test_the_gradients_of_the_twins_are_derivatives(loss):
+    a, c, matrix = random_batch(5)
+    matrix[2] = True  # a row without negatives
+    sides = (a.requires_grad_(), c.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, y: loss(x, y, known_of(matrix), 0.3), sides)

@@ -70,7 +70,7 @@ def sincere_nce(
         a: User-side rows; row k belongs to the pair k of the batch.
         c: Item-side rows.
         known: The other positives.
-        temperature: Softmax temperature, above 0.
+        temperature: Softmax temperature, above 0. Below 0.03 the sums are done in float64.
 
     Returns:
         The loss; symmetric_nce where nothing is known; 0 where everything is.
@@ -78,18 +78,20 @@ def sincere_nce(
     Source:
         Feeney and Hughes, SINCERE, TMLR 2024, for one direction.
     """
-    similarity = functional.normalize(a, dim=1) @ functional.normalize(c, dim=1).T
-    weight = torch.exp((similarity - 1) / temperature)
-    own = torch.arange(len(a))
+    unit_a, unit_c = functional.normalize(a, dim=1), functional.normalize(c, dim=1)
+    if temperature < _FLOAT32_TEMPERATURE:
+        unit_a, unit_c = unit_a.double(), unit_c.double()
+    weight = torch.exp((unit_a @ unit_c.T - 1) / temperature)
+    own = torch.arange(len(a), device=a.device)
     row, column = torch.cat([own, known.row]), torch.cat([own, known.column])
     positive = weight[row, column]
     negatives = weight.index_put((row, column), weight.new_zeros(()))
 
     def side(of: Tensor, rest: Tensor) -> Tensor:
-        share = 1 / torch.bincount(of, minlength=len(a))[of]
+        share = 1 / torch.bincount(of, minlength=len(a)).to(rest.dtype)[of]
         return (share * torch.log1p(rest[of] / positive)).sum() / len(a)
 
-    return (side(row, negatives.sum(1)) + side(column, negatives.sum(0))) / 2
+    return ((side(row, negatives.sum(1)) + side(column, negatives.sum(0))) / 2).to(a.dtype)
 
 
 def inner_product_nce(
