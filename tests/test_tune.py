@@ -1,5 +1,6 @@
-"""The search: equal trials, published settings among them, valid alone, nothing lost; and the benchmark it feeds."""
+"""The search: equal trials, published settings first, valid alone, nothing lost, several processes at once."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 
 import symcere as sc
 from symcere.cli import main
-from symcere.errors import ConfigError, DataError
+from symcere.errors import ConfigError, DataError, OutputError
 from symcere.pipeline.systems import System, baselines
 from symcere.pipeline.tune import Seeded, read_tuned, tune, tuned_system, write_tuned
 from symcere.training.config import Settings
@@ -53,7 +54,8 @@ def toy(fail=None):
         return sc.fit_popularity(train, valid=valid).with_popularity_weight(settings.weight)
 
     space = {"weight": Real(-1.0, 1.0), "noise": Whole(0, 9), "kind": Choice(("plain", "other"))}
-    return System("toy", fit, (ToySettings(),), space, (ToySettings(weight=-0.5), ToySettings(weight=-0.25, noise=3)))
+    published = (ToySettings(weight=-0.5), ToySettings(weight=-0.25, noise=3), ToySettings(weight=0.1, kind="other"))
+    return System("toy", fit, (ToySettings(),), space, published)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_every_system_gets_the_same_number_of_trials_and_its_published_settings_
     assert [len(entry["trials"]) for entry in found.values()] == [7, 7]
     assert found["ease"]["trials"][0]["settings"] == {"l2": 500.0}
     first = [trial["settings"]["weight"] for trial in found["toy"]["trials"]]
-    assert first[:2] == [-0.5, -0.25]
+    assert first[:3] == [-0.5, -0.25, 0.1]
     assert len(set(first)) == 7
 
 
@@ -106,19 +108,36 @@ def test_a_search_in_two_sittings_is_a_search_in_one(data, tmp_path):
     assert watch.said[0][2]  # up to date
 
 
-def test_a_trial_cut_off_by_a_kill_is_done_again(data, tmp_path):
+@pytest.mark.parametrize("fits", [1, 4, 8], ids=["first published", "second published", "proposed"])
+def test_a_trial_cut_off_by_a_kill_is_done_again_in_its_place(data, tmp_path, fits):
     whole = tune("world", data, [toy()], 5, tmp_path / "one.db", Silent())
-    left = []
+    begun = []
 
     def killed(settings):
-        left.append(settings)
-        if len(left) == 4:  # in the second trial, under its second seed
+        begun.append(settings)
+        if len(begun) == fits:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         tune("world", data, [toy(killed)], 5, tmp_path / "two.db", Silent())
     again = tune("world", data, [toy()], 5, tmp_path / "two.db", Silent())
     assert without_seconds(again) == without_seconds(whole)
+    with contextlib.closing(sqlite3.connect(tmp_path / "two.db")) as connection:
+        states = [state for (state,) in connection.execute("select state from trials")]
+    assert len(states) == 6
+    assert set(states) <= {"COMPLETE", "PRUNED", "FAIL"}  # what was cut off is not left running
+
+
+def test_what_a_longer_search_found_is_no_part_of_a_shorter_one(data, tmp_path):
+    short = tune("world", data, [toy()], 4, tmp_path / "one.db", Silent())
+    tune("world", data, [toy()], 9, tmp_path / "two.db", Silent())
+    assert without_seconds(tune("world", data, [toy()], 4, tmp_path / "two.db", Silent())) == without_seconds(short)
+
+
+def test_a_damaged_file_of_trials_is_a_sentence(data, tmp_path):
+    (tmp_path / "trials.db").write_bytes(b"torn" * 1000)
+    with pytest.raises(OutputError, match=r"Cannot keep trials in .*trials.db: file is not a database"):
+        tune("world", data, [toy()], 1, tmp_path / "trials.db", Silent())
 
 
 def test_test_is_never_looked_at(data, tmp_path):
@@ -130,6 +149,9 @@ def test_test_is_never_looked_at(data, tmp_path):
         blind.append(dataclasses.replace(each, split=dataclasses.replace(each.split, test=half)))
     other = tune("world", blind, [toy()], 5, tmp_path / "two.db", Silent())
     assert without_seconds(one) == without_seconds(other)
+    watch = Silent()
+    tune("world", blind, [toy()], 5, tmp_path / "one.db", watch)
+    assert watch.said[0][2]  # the same search, up to date: its name does not depend on test either
 
 
 def test_settings_below_the_median_are_cut_short_and_counted(data, tmp_path):
@@ -161,20 +183,39 @@ def test_a_system_that_cannot_be_fitted_is_left_out_with_its_sentence(data, tmp_
     assert watch.said[0][:2] == ("toy on world", "left out: Too large a catalogue.")
 
 
-def test_results_join_by_system_and_begin_anew_for_other_data(tmp_path):
+def about(**changes):
+    return {"dataset": "w", "split": "random", "seeds": [0], "trials": 3, "encoder": "tfidf", **changes}
+
+
+def test_results_join_by_system_and_begin_anew_for_another_search(tmp_path):
     path = tmp_path / "tuned" / "world.json"
-    write_tuned(path, {"a": {"settings": {}}}, {"trials": 3})
-    write_tuned(path, {"b": {"settings": {}}}, {"trials": 3})
+    write_tuned(path, {"a": {"settings": {}}}, about())
+    write_tuned(path, {"b": {"settings": {}}}, about())
     assert set(read_tuned(path)["systems"]) == {"a", "b"}
-    write_tuned(path, {"c": {"settings": {}}}, {"trials": 4})
-    assert set(read_tuned(path)["systems"]) == {"c"}
+    write_tuned(path, {"b": {"settings": {"x": 1}}}, about())
+    assert read_tuned(path)["systems"] == {"a": {"settings": {}}, "b": {"settings": {"x": 1}}}
+    for n, change in enumerate(({"trials": 4}, {"seeds": [1]}, {"split": "temporal"}, {"encoder": "own"})):
+        write_tuned(path, {f"c{n}": {"settings": {}}}, about(**change))
+        assert set(read_tuned(path)["systems"]) == {f"c{n}"}
+        assert read_tuned(path)["about"] == about(**change)
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"systems": 3}', b"\xff\xfe", None])
+ABOUT = json.dumps(about()).encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"[]", b"3", b"null", b"{}", b'{"systems": 3}', b"\xff\xfe", None, b'{"systems": {}}',
+        b'{"about": {}, "systems": {}}', b'{"about": ' + ABOUT + b"}", b'{"about": ' + ABOUT + b', "systems": []}',
+        b'{"about": ' + ABOUT + b', "systems": {"ease": 3}}', b'{"about": ' + ABOUT + b', "systems": {"ease": {}}}',
+        b'{"about": ' + ABOUT + b', "systems": {"ease": {"settings": 3}}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_file_of_tuned_settings_is_a_sentence(tmp_path, raw):
     if raw is not None:
         (tmp_path / "t.json").write_bytes(raw)
-    with pytest.raises(DataError, match="must be a file of tuned settings"):
+    with pytest.raises(DataError, match=r"must be a file of tuned settings.*Remove it, or tune again"):
         read_tuned(tmp_path / "t.json")
 
 
@@ -208,34 +249,6 @@ def symcere(capsys, monkeypatch, tmp_path):
     return call
 
 
-SMALL = {"dim": 8, "max_epochs": 3, "batch_size": 256}
-
-
-def test_bench_takes_what_tune_found_and_writes_its_pages(file, symcere, tmp_path):
-    words = [f"World={file}@5", "--systems", "popularity,ease", "--encoder", "tfidf"]
-    tuned = tmp_path / "runs" / "tuned" / "world.json"
-    about = {"dataset": "World", "split": "random", "seeds": [0, 1], "trials": 5, "encoder": "tfidf"}
-    found = {"symcere": {"settings": SMALL}, "ease": {"settings": {"l2": 7.0}}}
-    write_tuned(tuned, found, about)
-    code, out, err = symcere("bench", *words, "--seeds", 1, "--splits", "random,cold-items", "--json")
-    assert code == 0, err
-    assert set(json.loads(out)["means"]) == {"symcere", "ease", "popularity"}
-    folder = tmp_path / "runs" / "bench"
-    page = (folder / "bench.html").read_text()
-    assert "Tuned with 5 trials a system" in page
-    assert "symcere:shuffled_text" in page
-    for name in ("bench.md", "bench.tex", "results.csv", "paired.csv"):
-        assert (folder / name).stat().st_size > 300
-    manifests = [json.loads(path.read_text()) for path in (folder / "world").glob("stages/ease-*/manifest.json")]
-    assert {manifest["settings"]["l2"] for manifest in manifests} == {7.0}
-    assert len(manifests) == 2  # one for each split
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("world/stages/*/manifest.json")}
-    code, out, _ = symcere("bench", *words, "--seeds", 1, "--splits", "random,cold-items")
-    assert code == 0
-    assert "Page: " in out
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("world/stages/*/manifest.json")} == before
-
-
 def test_tune_writes_settings_and_shows_them(file, symcere, tmp_path):
     words = ["tune", f"A B={file}", "--systems", "none", "--trials", 1, "--seeds", 1, "--encoder", "tfidf"]
     code, out, err = symcere(*words, "--json")
@@ -251,57 +264,111 @@ def test_tune_writes_settings_and_shows_them(file, symcere, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["bench", "{file}", "--splits", "magic"], "Unknown split 'magic' in --splits. Known: random"),
-        (["bench", "A={file}", "A={file}"], "Each data set needs a name of its own"),
-        (["bench", "A=nowhere.json"], "does not exist"),
-        (["tune", "{file}", "--systems", "magic"], "Unknown system 'magic' in --systems. Known: popularity"),
-        (["tune", "{file}", "--trials", "0"], "trials"),
+        (["--systems", "magic"], "Unknown system 'magic' in --systems. Known: popularity"),
+        (["--trials", "0"], "trials"),
+        (["A b={file}"], "Each data set needs a name of its own; found a-b, A b"),
+        (["--split", "k-fold"], "--seeds does not go with --split k-fold"),
     ],
 )
 def test_bad_words_are_sentences(file, symcere, words, sentence):
-    code, _, err = symcere(*[word.replace("{file}", str(file)) for word in words])
-    assert code == 2
+    code, out, err = symcere("tune", f"a-b={file}", *[word.replace("{file}", str(file)) for word in words])
+    assert (code, out) == (2, "")
     assert sentence in " ".join(err.replace("│", " ").split())
 
 
-def test_a_split_that_the_data_do_not_allow_is_a_note(file, symcere, tmp_path):
-    world = sc.read_reviews(file).table.drop("timestamp")
-    world.write_parquet(tmp_path / "undated.parquet")
-    words = ["--systems", "popularity", "--no-ablation", "--seeds", "1", "--splits", "random,temporal"]
-    write_tuned(tmp_path / "runs/tuned/undated.json", {"symcere": {"settings": SMALL}},
-                {"trials": 1, "split": "random", "seeds": [0]})  # fmt: skip
-    code, out, err = symcere("bench", tmp_path / "undated.parquet", *words)
-    assert code == 0, err
-    assert "undated, temporal:" in " ".join(err.split())
-    assert "symcere" in out
+def test_a_folder_that_cannot_be_written_is_a_sentence(file, symcere):
+    code, _, err = symcere("tune", f"W={file}", "--tuned", file, "--systems", "none", "--trials", 1, "--seeds", 1)
+    assert code == 2
+    assert "Cannot write" in err
+    assert "Traceback" not in err
+
+
+def test_help_reads_well(symcere):
+    code, out, _ = symcere("tune", "--help")
+    assert code == 0
+    for word in ("[NAME=]FILE[@K]", "--trials", "--systems", "--tuned", "same number of trials", "Examples"):
+        assert word in " ".join(out.replace("│", " ").split())
+
+
+def start(file, folder, *words):
+    """A search in a process and a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    call = [
+        sys.executable,
+        "-m",
+        "symcere",
+        "tune",
+        f"W={file}",
+        "--seeds",
+        "1",
+        "--encoder",
+        "tfidf",
+        "--threads",
+        "1",
+    ]
+    return subprocess.Popen([*call, *words], cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+
+def finish(process):
+    said = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, said
+
+
+def result_of(folder):
+    return without_seconds(read_tuned(folder / "runs" / "tuned" / "w.json")["systems"])
+
+
+def stop_at(process, folder, n_trials, how):
+    """Send a signal once so many trials have begun."""
+    database = folder / "runs" / "bench" / "trials.db"
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() - began < 300:
+        if database.exists() and _n_trials(database) >= n_trials:
+            process.send_signal(how)
+            break
+        time.sleep(0.05)
+    return process.communicate(timeout=60)[1]
 
 
 @pytest.mark.slow
 def test_a_search_killed_at_any_moment_goes_on_to_the_same_trials(file, tmp_path):
-    words = [sys.executable, "-m", "symcere", "tune", f"W={file}", "--systems", "light_gcn", "--trials", "5",
-             "--seeds", "1", "--encoder", "tfidf", "--quiet", "--threads", "1"]  # fmt: skip
+    words = ("--systems", "ease", "--trials", "5")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(file, whole, *words))
+    for n_trials in (2, 7, 9):  # ease has five trials, then SymCERE's begin
+        process = start(file, killed, *words)
+        stop_at(process, killed, n_trials, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+    finish(start(file, killed, *words))
+    assert result_of(killed) == result_of(whole)
 
-    def run(folder):
-        folder.mkdir(exist_ok=True)
-        return subprocess.Popen(words, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                                stdout=subprocess.DEVNULL)  # fmt: skip
 
-    assert run(tmp_path / "whole").wait(timeout=600) == 0
-    for n_trials in (1, 3, 6):  # light_gcn has five trials, then SymCERE's begin
-        process = run(tmp_path / "killed")
-        began = time.monotonic()
-        while process.poll() is None and time.monotonic() - began < 300:
-            time.sleep(0.2)
-            database = tmp_path / "killed" / "runs" / "bench" / "trials.db"
-            if database.exists() and _n_trials(database) >= n_trials:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-    assert run(tmp_path / "killed").wait(timeout=600) == 0
-    whole, killed = (
-        without_seconds(read_tuned(tmp_path / name / "runs" / "tuned" / "w.json")["systems"])
-        for name in ("whole", "killed")
-    )
-    assert killed == whole
+@pytest.mark.slow
+def test_an_interrupted_search_says_so_and_goes_on(file, tmp_path):
+    words = ("--systems", "none", "--trials", "3")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(file, whole, *words))
+    process = start(file, broken, *words)
+    said = stop_at(process, broken, 2, signal.SIGINT)
+    # 130, or dead of the signal where CPython saw it in native code; a shell shows 130 for both
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "Finished trials are kept; the same command goes on from there." in " ".join(said.split())
+    assert "Traceback" not in said
+    finish(start(file, broken, *words))
+    assert result_of(broken) == result_of(whole)
+
+
+@pytest.mark.slow
+def test_several_processes_share_one_file_of_trials(file, tmp_path):
+    """All three search SymCERE as well: one does, the others wait and find it done."""
+    processes = [start(file, tmp_path, "--systems", name, "--trials", "2") for name in ("ease", "item_knn", "none")]
+    for process in processes:
+        finish(process)
+    found = result_of(tmp_path)
+    assert set(found) == {"ease", "item_knn", "symcere"}
+    assert all(len(entry["trials"]) == 2 for entry in found.values())
+    assert _n_trials(tmp_path / "runs" / "bench" / "trials.db") == 6
 
 
 def _n_trials(database):

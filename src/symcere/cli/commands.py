@@ -420,7 +420,8 @@ def tune(
 def bench(
     datasets: Datasets,
     splits: Annotated[
-        str, typer.Option("--splits", help="Splits, by comma: random, leave-last-out, temporal, cold-items, ....")
+        str,
+        typer.Option("--splits", help="Splits, by comma: random, leave-last-out, temporal, cold-items, cold-users."),
     ] = "random",
     systems: SystemsOption = "all",
     ablation: Annotated[
@@ -453,8 +454,12 @@ def bench(
     chosen = systems_of(systems, {})
     _set_threads(threads)
 
+    systems_of_data = {
+        each.slug: bench_systems(chosen, tuned / f"{each.slug}.json", twins_too=ablation) for each in data
+    }  # before anything is fitted, so that damaged settings cost no time
+
     def systems_for(each: BenchData) -> "Sequence[System]":
-        return bench_systems(chosen, tuned / f"{each.slug}.json", twins_too=ablation)
+        return systems_of_data[each.slug]
 
     with interruptible(), ScreenWatch(quiet=quiet) as watch:
         page, impossible = run_bench(
@@ -466,7 +471,7 @@ def bench(
         )  # fmt: skip
         for sentence in impossible:
             watch.console.print(f"[yellow]Note[/] {escape(sentence)}", soft_wrap=True)
-    show_bench(page, out, as_json=as_json)
+    show_bench(page, out, impossible, as_json=as_json)
 
 
 @app.command(

@@ -282,7 +282,7 @@ def show_tuned(files: Sequence[Path], *, as_json: bool) -> None:
         typer.echo(json.dumps(found))
         return
     for file, whole in found.items():
-        table = Table(box=box.SIMPLE_HEAD, title=f"{whole['about']['dataset']}: {file}", title_justify="left")
+        table = Table(box=box.SIMPLE_HEAD, title=escape(f"{whole['about']['dataset']}: {file}"), title_justify="left")
         for head in ("system", "valid ndcg@10", "trials", "cut short", "settings"):
             table.add_column(head, overflow="fold")
         for name, entry in whole["systems"].items():
@@ -294,14 +294,15 @@ def show_tuned(files: Sequence[Path], *, as_json: bool) -> None:
         Console().print(table)
 
 
-def show_bench(page: "BenchPage", folder: Path, *, as_json: bool) -> None:
+def show_bench(page: "BenchPage", folder: Path, impossible: Sequence[str], *, as_json: bool) -> None:
     """Print the verdict of a benchmark, and where its pages are."""
     from symcere.evaluation.bench_page import verdict
 
     summary = page.summary()
     sentences = verdict(summary)
     if as_json:
-        typer.echo(json.dumps({"verdict": sentences, "means": summary.means, "page": str(folder / "bench.html")}))
+        told = {"verdict": sentences, "means": summary.means, "impossible": list(impossible)}
+        typer.echo(json.dumps(told | {"page": str(folder / "bench.html")}))
         return
     table = Table(box=box.SIMPLE_HEAD)
     for head in ("system", f"mean {page.label}"):

@@ -1,6 +1,7 @@
 """Words of the command line become functions and settings, here and nowhere else."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,8 @@ def split_names_of(words: str) -> list[SplitName]:
     for name in names:
         if name not in known:
             raise ConfigError(f"Unknown split {name!r} in --splits. Known: {', '.join(known)}.")
+    if not names:
+        raise ConfigError(f"--splits names at least one split. Known: {', '.join(known)}.")
     return [SplitName(name) for name in dict.fromkeys(names)]
 
 
@@ -243,19 +246,37 @@ def _with_conditioning(encoder: Any, text_dim: int | None, kind: ConditioningNam
 def bench_data_of(
     words: Sequence[str], k_core: int, columns: Sequence[str], source: str | None, *, skip_bad: bool
 ) -> "list[BenchData]":
-    """Data sets of words [NAME=]FILE[@K]; K is the k-core."""
+    """Data sets of words [NAME=]FILE[@K]; K is the k-core. What is a file as it stands has no name in it."""
     from symcere.pipeline.bench import BenchData
 
-    data = []
+    data: list[BenchData] = []
     for word in words:
+        file, k = _file_and_k(word, k_core)
         name, sign, rest = word.partition("=")
-        path, at, k = (rest if sign else word).rpartition("@")
-        if not at or not k.isdigit():
-            path, k = (rest if sign else word), str(k_core)
-        file = Path(path)
-        what = ingestion_of(file, source, columns, filters_of(int(k)), None, skip_bad=skip_bad)
-        data.append(BenchData(name if sign else folder_of(file).name, what))
+        if sign and not os.path.exists(file):  # noqa: PTH110 - Path.exists raises for a word that is no path
+            file, k = _file_and_k(rest, k_core)
+        else:
+            name = folder_of(file).name
+        if k < 1:
+            raise ConfigError(f"The k-core of a data set is at least 1; found {word!r}.")
+        what = ingestion_of(file, source, columns, filters_of(k), None, skip_bad=skip_bad)
+        data.append(BenchData(name.strip(), what))
+        if not data[-1].slug:
+            raise ConfigError(f"The name of a data set needs a letter or a digit; found {word!r}. Write NAME=FILE.")
+    slugs = [each.slug for each in data]
+    if len(set(slugs)) < len(slugs):
+        raise ConfigError(
+            f"Each data set needs a name of its own; found {', '.join(each.name for each in data)}. Write NAME=FILE."
+        )
     return data
+
+
+def _file_and_k(word: str, k_core: int) -> tuple[Path, int]:
+    """FILE or FILE@K; a file of that very name comes first."""
+    path, at, k = word.rpartition("@")
+    if not at or not (k.isascii() and k.isdigit()) or os.path.exists(word):  # noqa: PTH110
+        return Path(word), k_core
+    return Path(path), int(k)
 
 
 def settings_of(words: Sequence[str]) -> dict[str, Any]:

@@ -121,7 +121,8 @@ def gains_table(summary: Summary, *, key: str, by_split: bool = False) -> Table:
         rows.append(tuple(cells))
     note = (
         f"({summary.ours} / baseline - 1) of {summary.label}; in the mean it is the ratio of the two means. The "
-        "interval and p are of the mean difference on these data sets (z over users, Holm over the baselines here); "
+        "interval and p are of the mean difference on these data sets (z over users; p after Holm over the baselines "
+        "here, the interval not corrected); "
         "win–tie–loss counts data sets, under each split, by Holm-adjusted paired t; ranks are compared by Nemenyi."
     )
     ranks = ["ranks"] if summary.critical_difference is not None else []
@@ -167,9 +168,10 @@ def ablation_table(
             cells.append(Cell("skipped" if math.isnan(difference) else f"{difference:+.4f}", verdict=verdict))
         rows.append(tuple(cells))
     note = (
-        f"Test {label} of {ours} minus that of the twin. {SIGNS['win']} the part helps significantly, {SIGNS['tie']} "
-        f"not significant, {SIGNS['loss']} it harms significantly: paired t over users, p < 0.05 after Holm over the "
-        f"twins of the data set ({_families(tests)}). The p of the mean is by z over users, Holm over the twins here."
+        f"Test {label} of {ours} minus that of the twin or control. {SIGNS['win']} the part helps "
+        f"significantly, {SIGNS['tie']} not significant, {SIGNS['loss']} it harms significantly: paired t, "
+        f"p < 0.05 after Holm over the twins of the data set ({_families(tests)}). The p of the mean is by z over "
+        "users, Holm over the twins here; its interval is of that one difference, not corrected."
     )
     head = ("twin", "mean difference", "95 % interval", "p (Holm)", "win–tie–loss", *names)
     return Table(key, f"{ours} minus each twin", note, head, tuple(rows))
@@ -201,7 +203,9 @@ def popularity_table(outcomes: Sequence[Outcome], systems: Sequence[str], *, key
         "coverage: share of all items recommended to anybody; tail_recall: recall of held-out interactions with tail "
         "items. – where a system is missing from a data set."
     )
-    where = outcomes[0].name if len(outcomes) == 1 else f"mean over {len({o.dataset for o in outcomes})} data sets"
+    names = list(dict.fromkeys(outcome.dataset for outcome in outcomes))
+    over = f"{len(names)} data sets" if len(names) > 1 else f"the splits of {names[0]}"
+    where = outcomes[0].name if len(outcomes) == 1 else f"mean over {over}"
     return Table(key, f"Accuracy and popularity, {where}", note, ("system", *POPULARITY), tuple(rows), ours)
 
 

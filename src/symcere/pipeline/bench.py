@@ -11,7 +11,7 @@ from symcere.evaluation.bench_page import BenchPage, Goal, paired_to_csv, to_csv
 from symcere.evaluation.compare import report_of
 from symcere.manifest import write_file
 from symcere.pipeline.stages import Encoding, Splitting, divide, encode, fit_all, ingest
-from symcere.pipeline.systems import OURS, System, cosine_at_test, twins
+from symcere.pipeline.systems import OURS, System, baselines, cosine_at_test, ours, twins
 from symcere.pipeline.tune import Seeded, read_tuned, tuned_system
 from symcere.pipeline.workspace import Watch, Workspace, remove_unfinished
 
@@ -106,7 +106,7 @@ def bench(
     """Run the benchmark and write its pages.
 
     Args:
-        datasets: At least one; names differ.
+        datasets: At least one; slugs differ.
         folder: Where everything is written.
         watch: Who is told.
         splittings: Each with its seeds.
@@ -119,13 +119,8 @@ def bench(
         The page, and what the data did not allow.
 
     Raises:
-        ConfigError: If two data sets have one name, or nothing can be measured.
+        ConfigError: If nothing can be measured.
     """
-    slugs = [data.slug for data in datasets]
-    if len(set(slugs)) < len(slugs):
-        raise ConfigError(
-            f"Each data set needs a name of its own; found {', '.join(data.name for data in datasets)}."
-        )
     outcomes: list[Outcome] = []
     impossible: list[str] = []
     for data in datasets:
@@ -189,28 +184,32 @@ def bench_page(
         ours=OURS,
         baselines=tuple(name for name in names if name not in (OURS, *controls)),
         twins=tuple(controls),
-        budget=_budget(tuned),
+        budget=_budget(tuned, [name for name in names if name not in controls]),
         goals=tuple(goals),
     )
 
 
-def _budget(tuned: Sequence[Path]) -> str:
-    """What was tuned on what, in a sentence or two."""
-    there = [read_tuned(path) for path in tuned if path.exists()]
-    missing = [path.stem for path in tuned if not path.exists()]
-    said = []
-    if there:
-        about = [whole["about"] for whole in there]
-        trials = " or ".join(sorted({str(each["trials"]) for each in about}))
-        splits = " or ".join(sorted({each["split"] for each in about}))
-        seeds = " or ".join(sorted({", ".join(map(str, each["seeds"])) for each in about}))
-        systems = sorted({name for whole in there for name in whole["systems"]})
-        said.append(
-            f"Tuned with {trials} trials a system, the published settings among them, by mean valid NDCG@10 on the "
-            f"{splits} split of seeds {seeds}; the settings hold for all splits: {', '.join(systems)}."
-        )
-    if missing:
-        said.append(f"Not tuned, defaults: every system on {', '.join(missing)}.")
+def _budget(tuned: Sequence[Path], systems: Sequence[str]) -> str:
+    """What was tuned on what, and what was not, in a sentence each."""
+    files = {path.stem: read_tuned(path) for path in tuned if path.exists()}
+    tunable = [name for name in systems if name in {system.name for system in (*baselines(), ours()) if system.space}]
+    searched: dict[tuple[str, str], list[str]] = {}
+    missing: dict[str, list[str]] = {}
+    for slug in (path.stem for path in tuned):
+        whole = files.get(slug, {"systems": {}})
+        there = [name for name in tunable if name in whole["systems"]]
+        if there:
+            about = whole["about"]
+            seeds = ", ".join(map(str, about["seeds"]))
+            how = (
+                f"Tuned with {about['trials']} trials a system, the published settings first, by mean valid NDCG@10 "
+                f"on the {about['split']} split of seeds {seeds}, and kept for all splits"
+            )
+            searched.setdefault((how, ", ".join(there)), []).append(slug)
+        if lacking := ", ".join(name for name in tunable if name not in there):
+            missing.setdefault(lacking, []).append(slug)
+    said = [f"{how}: {names} on {', '.join(slugs)}." for (how, names), slugs in searched.items()]
+    said += [f"Not tuned, defaults: {names} on {', '.join(slugs)}." for names, slugs in missing.items()]
     return " ".join(said)
 
 

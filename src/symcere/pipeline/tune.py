@@ -1,9 +1,12 @@
 """The search: the same number of trials for every system, on valid alone, all kept, resumable after a kill."""
 
+import contextlib
+import fcntl
 import json
+import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,7 @@ import numpy as np
 
 from symcere import rng
 from symcere.data.dataset import Split
-from symcere.errors import ConfigError, DataError
+from symcere.errors import ConfigError, DataError, OutputError
 from symcere.manifest import VERSION, code_digest, digest, write_file, writing
 from symcere.pipeline.systems import System
 from symcere.pipeline.workspace import Watch
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 STARTUP = 4
 """Trials that are never cut short: there is nothing yet to compare them with."""
+
+ABOUT = ("dataset", "split", "seeds", "trials", "encoder")
+"""What a file of tuned settings says of its search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,8 @@ def tune(
     A trial fits one setting under one seed after the other; one that is below the median of the earlier trials after
     some seed is cut short there, and counts as a trial. The published settings come first; then a tree-structured
     Parzen estimator proposes. Each trial has its own random stream, so a search that was killed goes on as if it had
-    not been: what was finished is kept, what was under way is done again.
+    not been: what was finished is kept, what was under way is done again. Several processes may share the storage; a
+    system that another process is searching is waited for, and is up to date then.
 
     Args:
         dataset: Its name, for the screen.
@@ -61,7 +68,7 @@ def tune(
         out.
 
     Raises:
-        OutputError: If the file cannot be written.
+        OutputError: If the file cannot be written, or is no file of trials.
     """
     import optuna
 
@@ -77,23 +84,17 @@ def tune(
         stage = f"{system.name} on {dataset}"
         watch.begin(stage)
         began = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study = optuna.create_study(
-                study_name=name,
-                storage=f"sqlite:///{storage}",
-                load_if_exists=True,
-                direction="maximize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=max(STARTUP, len(system.published))),
-            )
+        with _alone(storage.parent / "locks" / name), _storing(storage):
+            with _alone(storage.parent / "locks" / "trials"):  # two processes must not make the tables at once
+                study = _study(storage, name, system)
             n_before = len(_finished(study))
             try:
                 _search(study, system, data, n_trials, watch)
             except ConfigError as error:
                 watch.end(stage, f"left out: {error}", time.perf_counter() - began, up_to_date=False)
                 continue
-        found[system.name] = _result(study, system)
-        best = f"valid NDCG@10 {found[system.name]['valid_ndcg@10']:.4f} after {len(_finished(study))} trials"
+            found[system.name] = _result(study, system, n_trials)
+        best = f"valid NDCG@10 {found[system.name]['valid_ndcg@10']:.4f} after {n_trials} trials"
         watch.end(stage, best, time.perf_counter() - began, up_to_date=n_before >= n_trials)
     return found
 
@@ -108,11 +109,13 @@ def write_tuned(path: Path, found: Mapping[str, Any], about: Mapping[str, Any]) 
 
     Raises:
         OutputError: If it cannot be written.
+        DataError: If what stands there is no such file.
     """
-    standing = read_tuned(path) if path.exists() else {}
-    kept = standing.get("systems", {}) if standing.get("about") == dict(about) else {}
-    whole = {"symcere": VERSION, "about": dict(about), "systems": kept | dict(found)}
-    write_file(path, json.dumps(whole, indent=1) + "\n")
+    with _alone(path.with_suffix(".lock")):  # another process may be joining its own
+        standing = read_tuned(path) if path.exists() else {}
+        kept = standing.get("systems", {}) if standing.get("about") == dict(about) else {}
+        whole = {"symcere": VERSION, "about": dict(about), "systems": kept | dict(found)}
+        write_file(path, json.dumps(whole, indent=1) + "\n")
 
 
 def read_tuned(path: Path) -> dict[str, Any]:
@@ -129,10 +132,15 @@ def read_tuned(path: Path) -> dict[str, Any]:
     """
     try:
         whole: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(whole["systems"], dict):
-            raise TypeError("systems is no object")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} must be a file of tuned settings, as symcere tune writes; {error}.") from error
+        if missing := [key for key in ABOUT if key not in whole["about"]]:
+            raise KeyError(*missing)
+        if not all(isinstance(entry["settings"], dict) for entry in whole["systems"].values()):
+            raise TypeError("settings are no object")
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        what = f"found none of {error}" if isinstance(error, KeyError) else error
+        raise DataError(
+            f"{path} must be a file of tuned settings, as symcere tune writes; {what}. Remove it, or tune again."
+        ) from error
     return whole
 
 
@@ -155,6 +163,51 @@ def tuned_system(system: System, tuned: Mapping[str, Any]) -> System:
     return system.under(type(system.candidates[0])(**entry["settings"]))
 
 
+def _study(storage: Path, name: str, system: System) -> "optuna.Study":
+    """The trials of a system on some data, as far as they were made."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.create_study(
+            study_name=name,
+            storage=f"sqlite:///{storage}",
+            load_if_exists=True,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=max(STARTUP, len(system.published))),
+        )
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock; a killed one holds none."""
+    with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+@contextlib.contextmanager
+def _storing(storage: Path) -> Iterator[None]:
+    """Turn an error of the database into one of ours."""
+    import optuna
+    import sqlalchemy.exc
+
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        reason = str(getattr(cause, "orig", None) or cause)
+        raise OutputError(
+            f"Cannot keep trials in {storage}: {reason}. Free space, fix its permissions, move it away if it is "
+            "damaged, or choose another folder (--out)."
+        ) from error
+
+
 def _search(study: "optuna.Study", system: System, data: Sequence[Seeded], n_trials: int, watch: Watch) -> None:
     """Run what is missing of the trials."""
     import optuna
@@ -162,21 +215,26 @@ def _search(study: "optuna.Study", system: System, data: Sequence[Seeded], n_tri
     for left in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # a killed run left it
     distributions = _distributions(system.space)
-    tried = [trial.params for trial in _finished(study)]
-    waiting = [
-        trial.system_attrs.get("fixed_params")
-        for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
-    ]
-    for settings in system.published:
-        params = {name: getattr(settings, name) for name in system.space}
-        if params not in tried and params not in waiting:
-            study.enqueue_trial(params)
     while (n := len(_finished(study))) < n_trials:
+        _enqueue_published(study, system)
         seed = int(rng.stream(n, f"trials of {system.name}").integers(2**31))
         study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP)
         trial = study.ask(distributions)
         settings = system.candidates[0].model_copy(update=trial.params)
         _run_trial(study, trial, system, settings, data, lambda share: watch.progress("", share, ""), n, n_trials)
+
+
+def _enqueue_published(study: "optuna.Study", system: System) -> None:
+    """Make the first published settings that were not tried the next trial, also after a kill."""
+    import optuna
+
+    tried = [trial.params for trial in _finished(study)]
+    left = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+    waiting = [trial.system_attrs.get("fixed_params") for trial in left]
+    published = [{name: getattr(settings, name) for name in system.space} for settings in system.published]
+    untried = [params for params in published if params not in tried]
+    if untried and untried[0] not in waiting:
+        study.enqueue_trial(untried[0])
 
 
 def _run_trial(
@@ -225,9 +283,10 @@ def _finished(study: "optuna.Study") -> list[Any]:
     return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED))
 
 
-def _result(study: "optuna.Study", system: System) -> dict[str, Any]:
-    trials = _finished(study)
-    best = study.best_trial
+def _result(study: "optuna.Study", system: System, n_trials: int) -> dict[str, Any]:
+    """What the first trials found, also where a longer search was made before."""
+    trials = _finished(study)[:n_trials]
+    best = max((trial for trial in trials if trial.state.name == "COMPLETE"), key=lambda trial: trial.value)
     return {
         "settings": best.user_attrs["settings"],
         "valid_ndcg@10": best.value,
