@@ -17,10 +17,17 @@ def known_of(matrix) -> Known:
     return Known(*off.nonzero(as_tuple=True))
 
 
+def unit_rows(x):
+    return x.double() / x.double().norm(dim=1, keepdim=True)
+
+
 def loop_nce(a, c, matrix, temperature):
     """The formula, word by word, in float64."""
-    a = a.double() / a.double().norm(dim=1, keepdim=True)
-    c = c.double() / c.double().norm(dim=1, keepdim=True)
+    return loop_inner_product_nce(unit_rows(a), unit_rows(c), matrix, temperature)
+
+
+def loop_inner_product_nce(a, c, matrix, temperature):
+    """The same formula on rows as they are."""
     n = len(a)
     s = [[float(a[k] @ c[j]) / temperature for j in range(n)] for k in range(n)]
     total = 0.0
@@ -143,8 +150,7 @@ def test_l2_is_half_the_squared_length_per_pair():
 
 def loop_sincere(a, c, matrix, temperature):
     """The formula of sincere_nce, word by word."""
-    a = a.double() / a.double().norm(dim=1, keepdim=True)
-    c = c.double() / c.double().norm(dim=1, keepdim=True)
+    a, c = unit_rows(a), unit_rows(c)
     n = len(a)
     s = [[float(a[k] @ c[j]) / temperature for j in range(n)] for k in range(n)]
     total = 0.0
@@ -179,15 +185,48 @@ def test_sincere_nce_is_symmetric_nce_where_nothing_is_known_and_zero_where_ever
     assert not a.grad.any()
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.03, 0.05, 0.06])
+def test_sincere_nce_has_a_finite_gradient_for_a_hopeless_pair_in_a_large_batch(temperature):
+    a = torch.zeros(4_096, 2)
+    a[:, 0] = 1
+    c = a.clone()
+    c[0] = torch.tensor([-1.0, 0.1])  # not quite opposite, where the cosine has no slope
+    a.requires_grad_()
+    loss = sincere_nce(a, c, NONE, temperature)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(a.grad).all()
+    assert a.grad[0].any()
+
+
 @given(batches, st.sampled_from([0.05, 0.5, 2.0]))
 def test_inner_product_nce_equals_the_loop(batch, temperature):
     a, c, matrix = batch
-    known = known_of(matrix)
-    unit = [side / side.norm(dim=1, keepdim=True) for side in (a, c)]
-    assert float(inner_product_nce(*unit, known, temperature)) == pytest.approx(
-        loop_nce(a, c, matrix, temperature), rel=1e-9, abs=1e-12
+    expected = loop_inner_product_nce(a, c, matrix, temperature)
+    assert float(inner_product_nce(a, c, known_of(matrix), temperature)) == pytest.approx(
+        expected, rel=1e-9, abs=1e-9
     )
-    assert torch.isfinite(inner_product_nce(100 * a, c, known, temperature))
+
+
+def test_inner_product_nce_is_symmetric_nce_on_unit_rows_and_zero_where_everything_is_known():
+    a, c, matrix = random_batch(4)
+    unit = unit_rows(a), unit_rows(c)
+    alone = float(symmetric_nce(*unit, known_of(matrix), 0.2))
+    assert float(inner_product_nce(*unit, known_of(matrix), 0.2)) == pytest.approx(alone)
+    a.requires_grad_()
+    loss = inner_product_nce(a, c, known_of(torch.ones(7, 7)), 0.2)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-12)
+    assert a.grad.abs().max() < 1e-12
+
+
+def test_inner_product_nce_survives_long_rows():
+    a, c, matrix = random_batch(6)
+    a.requires_grad_()
+    loss = inner_product_nce(a, 1_000 * c, known_of(matrix), 0.05)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(a.grad).all()
 
 
 @pytest.mark.parametrize("loss", [sincere_nce, inner_product_nce])

@@ -7,31 +7,40 @@ import symcere as sc
 from symcere.baselines.ease import ease_weights
 from symcere.baselines.item_knn import item_cosine
 from symcere.baselines.item_model import co_occurrence
+from symcere.evaluation.compare import measure_test
+from symcere.pipeline.stages import fit_system
+from symcere.pipeline.systems import baselines, ours, twins
+from symcere.pipeline.workspace import Workspace
 from symcere.training.config import POPULARITY_WEIGHTS
+from symcere.training.space import GRAPH
 from symcere.training.tuning import valid_ndcg
+from test_tune import Silent
+
+SYSTEMS = {system.name: system for system in [*baselines(), ours()]}
+QUICK = {"dim": 16, "batch_size": 256, "max_epochs": 12, "valid_every": 3}
+WITHOUT_TEXT = [name for name, system in SYSTEMS.items() if not system.uses_text]
+
+
+def fit_first(system, split, text):
+    """Fit a system under the first of its settings, with few epochs."""
+    settings = system.candidates[0]
+    changes = {key: value for key, value in QUICK.items() if key in type(settings).model_fields}
+    return system.fit(split.train, split.valid, text, settings.model_copy(update=changes), 0, lambda _: None)
 
 
 @pytest.fixture(scope="session")
-def fitters(text, quick):
-    light = sc.LightGCNSettings(dim=16, batch_size=256, max_epochs=9)
-    return {
-        "popularity": lambda split: sc.fit_popularity(split.train, valid=split.valid),
-        "item_knn": lambda split: sc.fit_item_knn(split.train, valid=split.valid),
-        "ease": lambda split: sc.fit_ease(split.train, valid=split.valid),
-        "light_gcn": lambda split: sc.fit_light_gcn(split.train, valid=split.valid, settings=[light]),
-        "symcere": lambda split: sc.fit(split.train, text, valid=split.valid, settings=quick),
-    }
+def reviewed(split):
+    """Profiles of the train part that know their reviews."""
+    return sc.encode_reviews(split.train, sc.tfidf_encoder(64), leave_one_out=True)
 
 
 @pytest.fixture(scope="session")
-def systems(fitters, split):
-    return {name: fit(split) for name, fit in fitters.items()}
+def systems(split, reviewed):
+    """Every system, fitted under the first of its settings."""
+    return {name: fit_first(system, split, reviewed) for name, system in SYSTEMS.items()}
 
 
-NAMES = ["popularity", "item_knn", "ease", "light_gcn", "symcere"]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYSTEMS)
 class TestEverySystem:
     def test_scores_are_finite_float32_for_every_pair(self, systems, split, name):
         scores = systems[name].score(np.arange(len(split.train.users)))
@@ -65,17 +74,83 @@ class TestEverySystem:
         with pytest.raises(sc.ConfigError, match="at least 1"):
             systems[name].recommend("user00001", 0)
 
-    def test_the_same_seed_gives_the_same_scores(self, fitters, systems, split, name):
-        again = fitters[name](split).score(np.arange(10))
+    def test_the_same_seed_gives_the_same_scores(self, systems, split, reviewed, name):
+        again = fit_first(SYSTEMS[name], split, reviewed).score(np.arange(10))
         assert again.tobytes() == systems[name].score(np.arange(10)).tobytes()
 
 
-def test_every_system_beats_chance_and_symcere_beats_them_all_in_its_world(systems, split):
+def test_every_system_beats_chance_and_symcere_those_that_read_no_text_in_its_world(systems, split):
     report = sc.compare(systems, split, [sc.ndcg(10), sc.recall(20)])
     chance = 10 / len(split.train.items) * 0.5
-    assert all(report.mean(name, "ndcg@10") > chance for name in NAMES)
-    assert report.best("ndcg@10", among=NAMES) == "symcere"
+    assert all(report.mean(name, "ndcg@10") > chance for name in SYSTEMS)
+    assert report.best("ndcg@10", among=[*WITHOUT_TEXT, "symcere"]) == "symcere"
     assert "symcere" in str(report)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_search_may_move_every_shared_setting_that_a_system_has(name):
+    system = SYSTEMS[name]
+    has = set(type(system.candidates[0]).model_fields)
+    assert has & {*GRAPH, "temperature"} <= set(system.space)
+
+
+DEFAULTS = sc.SymcereSettings()
+TWINS = {
+    "no_mask": {"mask": "none"},
+    "same_item_mask": {"mask": "same_item"},
+    "sincere": {"positives": "known"},
+    "no_sphere": {"unit": False},
+    "no_dial": {"popularity_weights": (0.0,)},
+    "no_text": {"text_weight": 0.0, "w_cross": 0.0, "w_intra_text": 0.0},
+    "no_cross": {"w_cross": 0.0},
+    "no_intra": {"w_intra_graph": 0.0, "w_intra_text": 0.0},
+    "no_bpr": {"w_bpr": 0.0},
+    "same_entity": {"pairs": "same_entity"},
+    "text_in_graph": {"w_text_in_graph": 0.5},
+    "leave_one_out": {"leave_one_out": True},
+    "with_ego": {"include_ego": True},
+    "shuffled_text": {},
+}
+
+
+def changed(twin, settings):
+    """What the settings of a twin change."""
+    (other,) = twin.candidates
+    names = type(settings).model_fields
+    return {name: getattr(other, name) for name in names if getattr(other, name) != getattr(settings, name)}
+
+
+def test_each_twin_changes_exactly_what_it_is_named_for():
+    found = {twin.name: changed(twin, DEFAULTS) for twin in twins(ours())}
+    assert found == {f"symcere:{name}": change for name, change in TWINS.items()}
+
+
+def test_twins_of_settings_that_already_have_a_change_get_its_opposite():
+    settings = DEFAULTS.model_copy(update={"leave_one_out": True, "include_ego": True, "w_bpr": 0.0})
+    found = {twin.name.removeprefix("symcere:"): changed(twin, settings) for twin in twins(ours(settings))}
+    gone, opposite = {"leave_one_out", "with_ego", "no_bpr"}, {"own_review_in", "without_ego"}
+    assert found.keys() == TWINS.keys() - gone | opposite
+    assert found["own_review_in"] == {"leave_one_out": False}
+    assert found["without_ego"] == {"include_ego": False}
+    assert found["shuffled_text"] == {"leave_one_out": False}  # the review of a pair is among the shuffled no more
+
+
+def test_the_best_on_valid_of_several_candidates_is_taken_wherever_it_stands(split, reviewed, tmp_path):
+    knn = SYSTEMS["item_knn"]
+    candidates = knn.candidates[:6]
+    each = [knn.fit(split.train, split.valid, reviewed, settings, 0, lambda _: None) for settings in candidates]
+    on_valid = [valid_ndcg(system, split.train, split.valid) for system in each]
+    best = int(np.argmax(on_valid))
+    assert on_valid.count(max(on_valid)) == 1
+    for turn in (0, 3):  # the best stands elsewhere
+        order = [*candidates[turn:], *candidates[:turn]]
+        workspace = Workspace(tmp_path / str(turn), Silent())
+        values, manifest, _ = fit_system(workspace, knn.under(*order), split, ["a split"], reviewed, 0)
+        assert manifest["settings"] == candidates[best].model_dump(mode="json")
+        assert manifest["valid_ndcg@10"] == on_valid[best]
+        assert manifest["n_candidates"] == 6
+        own = measure_test(each[best], split, [sc.ndcg(10)])["ndcg@10"]
+        np.testing.assert_array_equal(values["ndcg@10"], own)
 
 
 def test_ease_solves_its_normal_equations(split):

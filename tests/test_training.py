@@ -18,16 +18,16 @@ from symcere.models.symcere import SymcereModel
 from symcere.text.features import TextFeatures
 from symcere.training.loop import torch_generator
 from symcere.training.tuning import choose_popularity_weight, valid_ndcg
-from test_losses import known_of, loop_nce
+from test_losses import known_of, loop_inner_product_nce, loop_nce, loop_sincere
 
 NONE = Known(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 
 
-def small_model(features, **changes):
+def small_model(features, hidden=0, **changes):
     adj = norm_adj(np.arange(8), np.arange(8), 8, 8)
     graph = GraphTower(adj, 8, 1, include_ego=True, generator=torch_generator(0))
-    text = TextTower(features, 8, changes.pop("hidden", 0), torch_generator(1))
-    return SymcereModel(graph, text, 8, temperature=0.2, text_weight=1.0)
+    text = TextTower(features, 8, hidden, torch_generator(1))
+    return SymcereModel(graph, text, 8, temperature=0.2, text_weight=1.0, **changes)
 
 
 def test_eight_pairs_are_learned_by_heart():
@@ -154,6 +154,63 @@ def test_the_terms_are_those_of_the_method():
     assert found == pytest.approx(expected, rel=1e-4)
     user_emb, item_emb = model.embeddings()
     torch.testing.assert_close(torch.cat([user_emb, item_emb]), f)
+
+
+BATCH = torch.tensor([0, 1, 2, 2]), torch.tensor([3, 4, 3, 5]), torch.tensor([7, 6, 7, 0])
+
+
+def batch_of_twin(**changes):
+    """A twin's terms of one batch with known pairs, the pairs, and the raw vectors of both towers at its nodes."""
+    torch.manual_seed(0)
+    model = small_model(torch.randn(16, 12), **changes)
+    matrix = torch.zeros(4, 4, dtype=torch.bool)
+    matrix[0, 2] = matrix[2, 0] = matrix[3, 1] = True
+    found = {name: term.item() for name, term in model.terms(*BATCH, known_of(matrix)).items()}
+    user, item, _ = BATCH
+    with torch.no_grad():
+        sides = [tower[nodes] for tower in (model.graph(), model.text()) for nodes in (user, item + 8)]
+    return model, found, matrix, sides
+
+
+def test_pairs_of_the_same_entity_join_each_node_with_its_own_text():
+    _, found, matrix, (gu, gi, tu, ti) = batch_of_twin(pairs="same_entity")
+    expected = (loop_nce(gu, tu, matrix, 0.2) + loop_nce(gi, ti, matrix, 0.2)) / 2
+    assert found["cross"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_known_positives_make_every_nce_a_sincere_one():
+    _, found, matrix, (gu, gi, tu, ti) = batch_of_twin(positives="known")
+    expected = (loop_sincere(gu, ti, matrix, 0.2) + loop_sincere(tu, gi, matrix, 0.2)) / 2
+    assert found["cross"] == pytest.approx(expected, rel=1e-4)
+    assert found["intra_graph"] == pytest.approx(loop_sincere(gu, gi, matrix, 0.2), rel=1e-4)
+    assert found["intra_text"] == pytest.approx(loop_sincere(tu, ti, matrix, 0.2), rel=1e-4)
+
+
+def test_without_the_sphere_lengths_count_in_every_term_and_in_the_score():
+    model, found, matrix, (gu, gi, tu, ti) = batch_of_twin(unit=False)
+    user, item, negative = BATCH
+    f = (model.graph() + model.text()).detach()
+    margin = (f[user] * (f[item + 8] - f[negative + 8])).sum(1)
+    nce = loop_inner_product_nce
+    expected = {
+        "cross": (nce(gu, ti, matrix, 0.2) + nce(tu, gi, matrix, 0.2)) / 2,
+        "intra_graph": nce(gu, gi, matrix, 0.2),
+        "intra_text": nce(tu, ti, matrix, 0.2),
+        "bpr": torch.log1p(torch.exp(-margin)).mean().item(),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert model.temperature is None
+    torch.testing.assert_close(torch.cat(model.embeddings()), f)
+
+
+def test_text_in_the_graph_adds_weighted_unit_profiles_to_layer_0():
+    torch.manual_seed(0)
+    features = torch.randn(16, 12)
+    plain, mixed = small_model(features), small_model(features, text_in_graph=0.5)
+    with torch.no_grad():
+        profiles = plain.text()
+        plain.graph.ego += 0.5 * profiles / profiles.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(torch.cat(mixed.embeddings()), torch.cat(plain.embeddings()))
 
 
 def shuffle(text: TextFeatures) -> TextFeatures:

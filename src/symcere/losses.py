@@ -70,7 +70,7 @@ def sincere_nce(
         a: User-side rows; row k belongs to the pair k of the batch.
         c: Item-side rows.
         known: The other positives.
-        temperature: Softmax temperature, above 0. Below 0.03 the sums are done in float64.
+        temperature: Softmax temperature, above 0. Below 0.06 the sums are done in float64.
 
     Returns:
         The loss; symmetric_nce where nothing is known; 0 where everything is.
@@ -79,7 +79,7 @@ def sincere_nce(
         Feeney and Hughes, SINCERE, TMLR 2024, for one direction.
     """
     unit_a, unit_c = functional.normalize(a, dim=1), functional.normalize(c, dim=1)
-    if temperature < _FLOAT32_TEMPERATURE:
+    if temperature < 2 * _FLOAT32_TEMPERATURE:  # the slope of a ratio holds its denominator squared
         unit_a, unit_c = unit_a.double(), unit_c.double()
     weight = torch.exp((unit_a @ unit_c.T - 1) / temperature)
     own = torch.arange(len(a), device=a.device)
