@@ -1,5 +1,6 @@
 """Fixtures, and run-time shape checks of everything that carries shape annotations."""
 
+import sys
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -19,6 +20,7 @@ import polars as pl  # noqa: E402
 import pytest  # noqa: E402
 
 import symcere as sc  # noqa: E402
+from symcere.cli import main  # noqa: E402
 from symcere.data.reviews import Reviews  # noqa: E402
 from symcere.data.synthetic import World  # noqa: E402
 from symcere.data.typed import SCHEMA  # noqa: E402
@@ -42,6 +44,20 @@ def reviews_of(pairs, text="words here", time=None) -> Reviews:
         schema=SCHEMA,
     )
     return Reviews(table, "test")
+
+
+class Silent:
+    """Nobody watches; what was said is kept."""
+
+    def __init__(self):
+        self.said = []
+
+    def begin(self, stage): ...
+
+    def progress(self, phase, share, note): ...
+
+    def end(self, stage, note, seconds, *, up_to_date):
+        self.said.append((stage, note, up_to_date))
 
 
 def pytest_runtest_setup(item):
@@ -97,3 +113,28 @@ def quick() -> sc.SymcereSettings:
 def model(split, text, quick) -> sc.Recommender:
     """SymCERE fitted on it."""
     return sc.fit(split.train, text, valid=split.valid, settings=quick, seed=0)
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory):
+    """A small review file in the Amazon format, with a name that is hard to parse."""
+    path = tmp_path_factory.mktemp("data") / "re@views=5.json.gz"
+    sc.write_amazon(sc.anchoring_world(n_users=100, n_items=40, reviews_per_user=6), path)
+    return path
+
+
+@pytest.fixture
+def symcere(capsys, monkeypatch, tmp_path):
+    """Call the command line in a folder of its own; returns (exit code, standard output, standard error)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["symcere", *map(str, words)])
+        monkeypatch.chdir(tmp_path)
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return call

@@ -12,37 +12,11 @@ from pathlib import Path
 import pytest
 
 import symcere as sc
-from symcere.cli import main
 from symcere.cli.words import bench_data_of
 from symcere.data.kcore import KCore
 from symcere.pipeline.tune import write_tuned
 
 SMALL = {"dim": 8, "max_epochs": 3, "batch_size": 256}
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    """A small review file, with a name that is hard to parse."""
-    path = tmp_path_factory.mktemp("data") / "re@views=5.json.gz"
-    sc.write_amazon(sc.anchoring_world(n_users=100, n_items=40, reviews_per_user=6), path)
-    return path
-
-
-@pytest.fixture
-def symcere(capsys, monkeypatch, tmp_path):
-    """Call the command line in a folder of its own; returns (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["symcere", *map(str, words)])
-        monkeypatch.chdir(tmp_path)
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def tuned(folder, slug, **systems):

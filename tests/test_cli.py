@@ -15,7 +15,6 @@ import pytest
 from safetensors.numpy import load_file
 
 import symcere as sc
-from symcere.cli import main
 from symcere.cli.screen import ScreenWatch
 from symcere.evaluation.report import COLUMNS
 from symcere.manifest import digest_file
@@ -31,24 +30,6 @@ def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "reviews_Small_5.json.gz"
     sc.write_amazon(sc.anchoring_world(n_users=120, n_items=50, reviews_per_user=6), path)
     return path
-
-
-@pytest.fixture
-def symcere(capsys, monkeypatch, tmp_path):
-    """Call the command line; returns (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["symcere", *map(str, words)])
-        monkeypatch.chdir(tmp_path)
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import symcere as sc
-from symcere.cli import main
 from symcere.data.catalogue import PublicDataset, RawFile
 from symcere.data.download import fetch
 
@@ -115,23 +114,6 @@ def site(monkeypatch):
 @pytest.fixture
 def url(site):
     return f"{site.url}/pub/reviews.json.gz"
-
-
-@pytest.fixture
-def symcere(capsys, monkeypatch):
-    """Call the command line; returns (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["symcere", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def names(folder):

@@ -15,7 +15,7 @@ from conftest import reviews_of
 from symcere.text.conditioning import AS_IS, Conditioning, fit_conditioning
 from symcere.text.corpus import clean_text, corpus_of
 from symcere.text.profiles import Pool, review_weights
-from symcere.training.loop import without_own
+from symcere.training.text import without_own
 
 
 def letters(texts):

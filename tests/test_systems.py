@@ -1,23 +1,26 @@
 """One contract for every system, and the baselines against their formulas."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import symcere as sc
+from conftest import Silent
 from symcere.baselines.ease import ease_weights
 from symcere.baselines.item_knn import item_cosine
 from symcere.baselines.item_model import co_occurrence
 from symcere.evaluation.compare import measure_test
 from symcere.pipeline.stages import fit_system
-from symcere.pipeline.systems import baselines, ours, twins
+from symcere.pipeline.systems import baselines, cosine_at_test, ours, twins
 from symcere.pipeline.workspace import Workspace
 from symcere.training.config import POPULARITY_WEIGHTS
-from symcere.training.space import GRAPH
+from symcere.training.space import GRAPH, TEMPERATURE, Choice, Real
 from symcere.training.tuning import valid_ndcg
-from test_tune import Silent
 
 SYSTEMS = {system.name: system for system in [*baselines(), ours()]}
 QUICK = {"dim": 16, "batch_size": 256, "max_epochs": 12, "valid_every": 3}
+TUNABLE = [name for name, system in SYSTEMS.items() if system.space]
 WITHOUT_TEXT = [name for name, system in SYSTEMS.items() if not system.uses_text]
 
 
@@ -94,6 +97,31 @@ def test_a_search_may_move_every_shared_setting_that_a_system_has(name):
     assert has & {*GRAPH, "temperature"} <= set(system.space)
 
 
+@pytest.mark.parametrize("name", TUNABLE)
+def test_spaces_name_settings_and_hold_the_published_ones(name):
+    system = SYSTEMS[name]
+    kind = type(system.candidates[0])
+    assert set(system.space) <= set(kind.model_fields)
+    assert system.published
+    for published in system.published:
+        values = {key: getattr(published, key) for key in system.space}
+        assert kind(**values) == published  # nothing of it lies outside the space
+        for key, value in values.items():
+            range_ = system.space[key]
+            assert value in range_.values if isinstance(range_, Choice) else range_.low <= value <= range_.high
+
+
+def test_what_systems_share_is_offered_to_all_alike():
+    shared = {**GRAPH, "temperature": TEMPERATURE}
+    wider = {("direct_au", "n_layers")}  # 0 is matrix factorisation, its published encoder
+    for name, system in SYSTEMS.items():
+        for key, range_ in system.space.items():
+            if key in shared and (name, key) not in wider:
+                assert range_ == shared[key], (name, key)
+        if {"learning_rate"} <= set(system.space):
+            assert isinstance(system.space["learning_rate"], Real)
+
+
 DEFAULTS = sc.SymcereSettings()
 TWINS = {
     "no_mask": {"mask": "none"},
@@ -133,6 +161,41 @@ def test_twins_of_settings_that_already_have_a_change_get_its_opposite():
     assert found["own_review_in"] == {"leave_one_out": False}
     assert found["without_ego"] == {"include_ego": False}
     assert found["shuffled_text"] == {"leave_one_out": False}  # the review of a pair is among the shuffled no more
+
+
+def test_every_twin_can_be_fitted(split, reviewed):
+    for twin in twins(ours()):
+        assert np.isfinite(fit_first(twin, split, reviewed).score(np.arange(3))).all(), twin.name
+
+
+def test_the_twin_with_shuffled_text_reads_the_text_of_others(split, reviewed):
+    system = ours()
+    twin = next(each for each in twins(system) if each.name.endswith("shuffled_text"))
+    elsewhere = fit_first(system, split, reviewed.shuffled(0))
+    assert fit_first(twin, split, reviewed).user_emb.tobytes() == elsewhere.user_emb.tobytes()
+
+
+def test_cosine_at_test_is_the_same_fit_on_unit_rows(split, reviewed):
+    system = SYSTEMS["light_gcn"]
+    control = fit_first(cosine_at_test(system), split, reviewed)
+    plain = fit_first(system, split, reviewed)
+    np.testing.assert_allclose(np.linalg.norm(control.item_emb, axis=1), 1, rtol=1e-5)
+    length = np.linalg.norm(plain.user_emb, axis=1, keepdims=True)
+    np.testing.assert_allclose(control.user_emb, plain.user_emb / length, rtol=1e-5, atol=1e-6)
+    dials = [control.with_popularity_weight(weight) for weight in (0.0, 1.0)]
+    assert all(
+        valid_ndcg(control, split.train, split.valid) >= valid_ndcg(each, split.train, split.valid) for each in dials
+    )
+
+
+def test_a_system_under_other_settings_keeps_its_name_and_says_what_it_needs():
+    system = ours().under(sc.SymcereSettings(leave_one_out=True))
+    assert system.name == "symcere"
+    assert system.needs_reviews
+    assert not ours().needs_reviews
+    assert SYSTEMS["rgcl"].needs_reviews
+    assert set(SYSTEMS["ease"].settings) == {"best_of"}
+    assert dataclasses.replace(system).settings["leave_one_out"] is True
 
 
 def test_the_best_on_valid_of_several_candidates_is_taken_wherever_it_stands(split, reviewed, tmp_path):

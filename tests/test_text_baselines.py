@@ -9,7 +9,6 @@ import torch
 
 import symcere as sc
 from symcere.baselines import alpha_rec, narre, rgcl, rlmrec_con, text_only
-from symcere.baselines.text_model import LeakyTextTower, review_of_pair, review_vectors
 from symcere.data.dataset import REVIEW, Dataset, HeldOut
 from symcere.evaluation.compare import measure_test
 from symcere.evaluation.measures import mean
@@ -17,10 +16,11 @@ from symcere.graph import norm_adj
 from symcere.ids import IdMap
 from symcere.losses import Known
 from symcere.models.lightgcn import GraphTower
-from symcere.models.projection import TextTower
+from symcere.models.projection import LeakyTextTower, TextTower
 from symcere.text.features import OwnReviews, TextFeatures
 from symcere.training.config import GraphSettings
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Real
+from symcere.training.text import review_of_pair, review_vectors
 from symcere.training.tuning import valid_ndcg
 
 NONE = Known(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))

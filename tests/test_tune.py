@@ -14,27 +14,13 @@ import numpy as np
 import pytest
 
 import symcere as sc
-from symcere.cli import main
-from symcere.errors import ConfigError, DataError, OutputError
+from conftest import Silent
+from symcere.errors import ConfigError, DataError, DivergedError, OutputError
 from symcere.pipeline.systems import System, baselines
 from symcere.pipeline.tune import Seeded, read_tuned, tune, tuned_system, write_tuned
 from symcere.training.config import Settings
 from symcere.training.space import Choice, Real, Whole
 from symcere.training.tuning import valid_ndcg
-
-
-class Silent:
-    """Nobody watches; what was said is kept."""
-
-    def __init__(self):
-        self.said = []
-
-    def begin(self, stage): ...
-
-    def progress(self, phase, share, note): ...
-
-    def end(self, stage, note, seconds, *, up_to_date):
-        self.said.append((stage, note, up_to_date))
 
 
 class ToySettings(Settings):
@@ -167,7 +153,7 @@ def test_settings_below_the_median_are_cut_short_and_counted(data, tmp_path):
 def test_a_trial_that_diverges_counts_as_nothing_found(data, tmp_path):
     def diverges(settings):
         if settings.weight == -0.5:
-            raise ConfigError("Training diverged in epoch 1.")
+            raise DivergedError("Training diverged in epoch 1.")
 
     found = tune("world", data, [toy(diverges)], 4, tmp_path / "trials.db", Silent())["toy"]
     assert len(found["trials"]) == 4
@@ -222,31 +208,6 @@ def test_a_damaged_file_of_tuned_settings_is_a_sentence(tmp_path, raw):
 def test_settings_of_another_version_are_a_sentence():
     with pytest.raises(ConfigError, match="Unknown setting 'magic'"):
         tuned_system(toy(), {"systems": {"toy": {"settings": {"magic": 1}}}})
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    """A small review file, with a name that is hard to parse."""
-    path = tmp_path_factory.mktemp("data") / "re@views=5.json.gz"
-    sc.write_amazon(sc.anchoring_world(n_users=100, n_items=40, reviews_per_user=6), path)
-    return path
-
-
-@pytest.fixture
-def symcere(capsys, monkeypatch, tmp_path):
-    """Call the command line in a folder of its own; returns (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["symcere", *map(str, words)])
-        monkeypatch.chdir(tmp_path)
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_tune_writes_settings_and_shows_them(file, symcere, tmp_path):

@@ -17,6 +17,10 @@ class ConfigError(SymcereError, ValueError):
     """A setting is out of range, unknown, or does not fit the data."""
 
 
+class DivergedError(ConfigError):
+    """A loss is no longer finite: these settings cannot be trained on these data."""
+
+
 class UnknownIdError(SymcereError, KeyError):
     """An id that the data does not hold."""
 

@@ -91,19 +91,35 @@ class _Multiply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, adj: NormAdj) -> Tensor:
         ctx.adj = adj
-        return _bag(x, adj)
+        return _neighbours(x, adj)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _bag(grads[0].contiguous(), ctx.adj), None
+        return _neighbours(grads[0].contiguous(), ctx.adj), None
 
 
-def _bag(x: Tensor, adj: NormAdj) -> Tensor:
-    return functional.embedding_bag(
-        adj.indices,
-        x,
-        adj.offsets,
-        mode="sum",
-        per_sample_weights=adj.values.to(x.dtype),
-        include_last_offset=True,
+def weighted_sums(
+    x: Float[Tensor, "rows dim"],
+    indices: Int[Tensor, " nnz"],
+    offsets: Int[Tensor, " groups"],
+    weights: Float[Tensor, " nnz"],
+) -> Float[Tensor, "sums dim"]:
+    """Sum weights times rows over groups; no gradient is taken through it.
+
+    Args:
+        x: The rows.
+        indices: Row of each term, group by group.
+        offsets: Where each group begins in `indices`, then their length.
+        weights: Weight of each term.
+
+    Returns:
+        One row a group; zero for an empty one.
+    """
+    sums: Tensor = functional.embedding_bag(
+        indices, x, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
+    return sums
+
+
+def _neighbours(x: Tensor, adj: NormAdj) -> Tensor:
+    return weighted_sums(x, adj.indices, adj.offsets, adj.values.to(x.dtype))

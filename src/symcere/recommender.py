@@ -134,7 +134,7 @@ class Recommender(Scored):
         """
         _check_k(k)
         own = self.items.index(item_id)
-        unit = self.item_emb / np.maximum(np.linalg.norm(self.item_emb, axis=1, keepdims=True), 1e-12)
+        unit = unit_rows(self.item_emb)
         cosine = unit @ unit[own]
         cosine[own] = -np.inf
         best = top_k(cosine[None], min(k, len(self.items) - 1))[0]
@@ -223,6 +223,11 @@ def with_unit_spread(system: System) -> System:
     """
     affinity = system.affinity(np.arange(min(len(system.users), 2_000)))
     return dataclasses.replace(system, temperature=float(affinity.std()) or 1.0)
+
+
+def unit_rows(emb: Float[ndarray, "rows dim"]) -> Float[ndarray, "rows dim"]:
+    """The rows at length 1; zero rows stay."""
+    return np.asarray(emb / np.maximum(np.linalg.norm(emb, axis=1, keepdims=True), np.float32(1e-12)))
 
 
 def _check_k(k: int) -> None:

@@ -8,16 +8,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from symcere.baselines.text_model import LeakyTextTower, profiles
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.graph import NormAdj, norm_adj, propagate
 from symcere.losses import Known, info_nce, l2
-from symcere.models.projection import TextTower
+from symcere.models.projection import LeakyTextTower, TextTower
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import GraphSettings
 from symcere.training.loop import OnEpoch, optimise, torch_generator
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Space
+from symcere.training.text import profiles
 
 Negatives = Literal["batch", "uniform"]
 
@@ -120,10 +120,6 @@ class AlphaRec(nn.Module):
             softmax = _sampled_softmax(final[user], final[item], final[negative], self.temperature)
         return {"softmax": softmax, "l2": l2(layer0[user], layer0[item])}
 
-    def known_mass(self, user: Tensor, item: Tensor, known: Known) -> float:  # noqa: ARG002
-        """Always 0: there is no mask."""
-        return 0.0
-
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Final vectors of users and items: unit rows, zero for a node that no text reaches."""
@@ -204,4 +200,4 @@ def fit_alpha_rec(
         negatives=settings.negatives,
     )
     weights = {"softmax": 1.0, "l2": settings.w_l2}
-    return optimise(model, train, valid, settings, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights=weights, seed=seed, on_epoch=on_epoch)

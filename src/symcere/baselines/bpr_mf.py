@@ -63,10 +63,6 @@ class MatrixFactorisation(nn.Module):
             "l2": l2(x_user, x_item, x_negative),
         }
 
-    def known_mass(self, user: Tensor, item: Tensor, known: Known) -> float:  # noqa: ARG002
-        """Always 0: there is no mask."""
-        return 0.0
-
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Vectors of users and items as they stand; their inner product is the score."""
@@ -102,4 +98,4 @@ def fit_bpr_mf(
     settings = settings or BPRMFSettings()
     model = MatrixFactorisation(len(train.users), len(train.items), settings.dim, torch_generator(seed))
     weights = {"bpr": 1.0, "l2": settings.w_l2}
-    return optimise(model, train, valid, settings, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights=weights, seed=seed, on_epoch=on_epoch)

@@ -7,12 +7,11 @@ from pydantic import Field
 from torch import Tensor
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.graph import norm_adj
 from symcere.losses import Known, alignment, l2, uniformity
-from symcere.models.lightgcn import GraphTower, LightGCN
+from symcere.models.lightgcn import LightGCN
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings, Weight
-from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
 from symcere.training.space import GRAPH, Real, Space, Whole
 
 
@@ -94,13 +93,9 @@ def fit_direct_au(
         Wang et al., Towards Representation Alignment and Uniformity in Collaborative Filtering, KDD 2022.
     """
     settings = settings or DirectAUSettings()
-    graph = GraphTower(
-        norm_adj(train.user, train.item, len(train.users), len(train.items)),
-        settings.dim,
-        settings.n_layers,
-        include_ego=settings.include_ego or not settings.n_layers,  # without layers there is nothing but layer 0
-        generator=torch_generator(seed),
-    )
+    if not settings.n_layers:  # there is nothing but layer 0
+        settings = settings.model_copy(update={"include_ego": True})
+    graph = graph_tower(train, settings, torch_generator(seed))
     model = DirectAU(graph, len(train.users))
     weights = {"align": 1.0, "uniform": settings.w_uniform, "l2": settings.w_l2}
-    return optimise(model, train, valid, settings, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights=weights, seed=seed, on_epoch=on_epoch)

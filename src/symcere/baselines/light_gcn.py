@@ -6,11 +6,10 @@ from typing import Annotated
 from pydantic import Field
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.graph import norm_adj
-from symcere.models.lightgcn import GraphTower, LightGCN
+from symcere.models.lightgcn import LightGCN
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings
-from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
 from symcere.training.space import GRAPH, Space
 from symcere.training.tuning import choose
 
@@ -60,14 +59,10 @@ def fit_light_gcn(
     Source:
         He et al., LightGCN, SIGIR 2020.
     """
-    adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
 
     def fit(chosen: LightGCNSettings) -> Recommender:
-        graph = GraphTower(
-            adj, chosen.dim, chosen.n_layers, include_ego=chosen.include_ego, generator=torch_generator(seed)
-        )
-        model = LightGCN(graph, len(train.users))
+        model = LightGCN(graph_tower(train, chosen, torch_generator(seed)), len(train.users))
         weights = {"bpr": 1.0, "l2": chosen.w_l2}
-        return optimise(model, train, valid, chosen, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+        return optimise(model, train, valid, chosen, weights=weights, seed=seed, on_epoch=on_epoch)
 
     return choose((fit(chosen) for chosen in settings), train, valid)[0]

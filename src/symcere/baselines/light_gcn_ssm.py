@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.graph import norm_adj
 from symcere.losses import Known, info_nce, l2
 from symcere.models.lightgcn import GraphTower, LightGCN
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings
-from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Space
 
 
@@ -111,13 +110,7 @@ def fit_light_gcn_ssm(
         Wu et al., On the Effectiveness of Sampled Softmax Loss for Item Recommendation, TOIS 2024.
     """
     settings = settings or LightGCNSSMSettings()
-    graph = GraphTower(
-        norm_adj(train.user, train.item, len(train.users), len(train.items)),
-        settings.dim,
-        settings.n_layers,
-        include_ego=settings.include_ego,
-        generator=torch_generator(seed),
-    )
+    graph = graph_tower(train, settings, torch_generator(seed))
     model = LightGCNSSM(graph, len(train.users), temperature=settings.temperature, score=settings.score)
     weights = {"ssm": 1.0, "l2": settings.w_l2}
-    return optimise(model, train, valid, settings, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights=weights, seed=seed, on_epoch=on_epoch)

@@ -10,8 +10,6 @@ from numpy import ndarray
 from pydantic import Field
 from torch import Tensor, nn
 
-from symcere import rng
-from symcere.baselines.text_model import ReviewOfPair, review_of_pair, review_vectors
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.losses import Known, bpr, l2
 from symcere.recommender import Recommender
@@ -19,6 +17,7 @@ from symcere.text.features import TextFeatures
 from symcere.training.config import Schedule, Weight
 from symcere.training.loop import OnEpoch, optimise, torch_generator
 from symcere.training.space import GRAPH, Choice, Real, Space
+from symcere.training.text import ReviewOfPair, review_of_pair, review_vectors
 
 
 class NARRESettings(Schedule):
@@ -198,10 +197,6 @@ class NARRE(nn.Module):
             return x
         return x * (torch.rand(x.shape, generator=self.noise) >= self.dropout) / (1 - self.dropout)
 
-    def known_mass(self, user: Tensor, item: Tensor, known: Known) -> float:  # noqa: ARG002
-        """Always 0: there is no mask."""
-        return 0.0
-
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users more"], Float[Tensor, "n_items more"]]:
         """Final vectors, one longer than dim, with h and the bias of the item in them; the score is their product."""
@@ -267,7 +262,7 @@ def fit_narre(
         dropout=settings.dropout,
         leave_one_out=settings.leave_one_out,
         init=init,
-        noise=torch.Generator().manual_seed(int(rng.stream(seed, "dropout").integers(2**62))),
+        noise=torch_generator(seed, "dropout"),
     )
     weights = {"bpr": 1.0, "l2": settings.w_l2}
-    return optimise(model, train, valid, settings, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights=weights, seed=seed, on_epoch=on_epoch)

@@ -9,19 +9,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
-from symcere import rng
 from symcere.baselines.sim_gcl import contrast
-from symcere.baselines.text_model import ReviewOfPair, review_of_pair, review_vectors
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.graph import NormAdj, norm_adj
+from symcere.graph import NormAdj, norm_adj, weighted_sums
 from symcere.losses import Known, bpr, info_nce, l2
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import GraphSettings, Weight
 from symcere.training.loop import OnEpoch, optimise, torch_generator
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Real, Space
+from symcere.training.text import ReviewOfPair, review_of_pair, review_vectors
 
 
 class RGCLSettings(GraphSettings):
@@ -133,23 +131,17 @@ class _Messages(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gate: Tensor, said: Tensor, weight: Tensor, graph: ReviewGraph) -> Tensor:
         ctx.save_for_backward(x, gate, weight)
         ctx.graph = graph
-        carried = _bag(graph.adj.indices, x, graph.adj.offsets, (weight * gate)[graph.edge])
-        return carried + _bag(graph.edge, said, graph.adj.offsets, weight[graph.edge])
+        carried = weighted_sums(x, graph.adj.indices, graph.adj.offsets, (weight * gate)[graph.edge])
+        return carried + weighted_sums(said, graph.edge, graph.adj.offsets, weight[graph.edge])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         x, gate, weight = ctx.saved_tensors
         graph, grad = ctx.graph, grads[0].contiguous()
-        grad_x = _bag(graph.adj.indices, grad, graph.adj.offsets, (weight * gate)[graph.edge])
+        grad_x = weighted_sums(grad, graph.adj.indices, graph.adj.offsets, (weight * gate)[graph.edge])
         at_user, at_item = grad[graph.user], grad[graph.item]
         passed = (at_user * x[graph.item]).sum(1) + (at_item * x[graph.user]).sum(1)
         return grad_x, weight * passed, weight[:, None] * (at_user + at_item), None, None
-
-
-def _bag(indices: Tensor, rows: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-    return functional.embedding_bag(
-        indices, rows, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
-    )
 
 
 class RGCL(nn.Module):
@@ -266,10 +258,6 @@ class RGCL(nn.Module):
         # no pair has text: the mean over nothing is 0
         return info_nce(pair @ self.feature.T, e, self.contrast_temperature) if len(e) else pair.sum()
 
-    def known_mass(self, user: Tensor, item: Tensor, known: Known) -> float:  # noqa: ARG002
-        """Always 0: there is no mask."""
-        return 0.0
-
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Final vectors of users and items over all edges; their inner product is the score."""
@@ -319,7 +307,7 @@ def fit_rgcl(
         dropout=settings.dropout,
         leave_one_out=settings.leave_one_out,
         init=torch_generator(seed),
-        noise=torch.Generator().manual_seed(int(rng.stream(seed, "views").integers(2**62))),
+        noise=torch_generator(seed, "views"),
     )
     weights = {"bpr": 1.0, "nodes": settings.w_nodes, "edges": settings.w_edges, "l2": settings.w_l2}
-    return optimise(model, train, valid, settings, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights=weights, seed=seed, on_epoch=on_epoch)

@@ -7,17 +7,16 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from symcere.baselines.text_model import LeakyTextTower, profiles
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.graph import norm_adj
 from symcere.losses import Known, bpr, info_nce, l2
 from symcere.models.lightgcn import GraphTower, LightGCN
-from symcere.models.projection import TextTower
+from symcere.models.projection import LeakyTextTower, TextTower
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import GraphSettings, Weight
-from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Real, Space
+from symcere.training.text import profiles
 
 
 class RLMRecConSettings(GraphSettings):
@@ -129,15 +128,9 @@ def fit_rlmrec_con(
     """
     settings = settings or RLMRecConSettings()
     features, generator = profiles(train, text), torch_generator(seed)
-    graph = GraphTower(
-        norm_adj(train.user, train.item, len(train.users), len(train.items)),
-        settings.dim,
-        settings.n_layers,
-        include_ego=settings.include_ego,
-        generator=generator,
-    )
+    graph = graph_tower(train, settings, generator)
     hidden = (features.shape[1] + settings.dim) // 2 if settings.projection == "mlp" else 0
     tower = LeakyTextTower(features, settings.dim, hidden, generator)
     model = RLMRecCon(graph, tower, len(train.users), align_temperature=settings.temperature)
     weights = {"bpr": 1.0, "l2": settings.w_l2, "align": settings.w_align}
-    return optimise(model, train, valid, settings, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights=weights, seed=seed, on_epoch=on_epoch)

@@ -8,14 +8,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.graph import norm_adj, propagate
+from symcere.graph import propagate
 from symcere.losses import Known, info_nce
 from symcere.models.lightgcn import GraphTower, LightGCN
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings, Weight
-from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
 from symcere.training.space import GRAPH, TEMPERATURE, Real, Space
 
 
@@ -128,11 +127,6 @@ def contrast(
     return info_nce(one[users], other[users], temperature) + info_nce(one[items], other[items], temperature)
 
 
-def noise_generator(seed: int) -> torch.Generator:
-    """The random stream of noise under `seed`, as torch wants it."""
-    return torch.Generator().manual_seed(int(rng.stream(seed, "noise").integers(2**62)))
-
-
 def fit_sim_gcl(
     train: Dataset,
     *,
@@ -160,19 +154,13 @@ def fit_sim_gcl(
         Yu et al., Are Graph Augmentations Necessary? (SimGCL), SIGIR 2022.
     """
     settings = settings or SimGCLSettings()
-    graph = GraphTower(
-        norm_adj(train.user, train.item, len(train.users), len(train.items)),
-        settings.dim,
-        settings.n_layers,
-        include_ego=settings.include_ego,
-        generator=torch_generator(seed),
-    )
+    graph = graph_tower(train, settings, torch_generator(seed))
     model = SimGCL(
         graph,
         len(train.users),
         eps=settings.eps,
         contrast_temperature=settings.temperature,
-        noise=noise_generator(seed),
+        noise=torch_generator(seed, "noise"),
     )
     weights = {"bpr": 1.0, "l2": settings.w_l2, "contrast": settings.w_contrast}
-    return optimise(model, train, valid, settings, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights=weights, seed=seed, on_epoch=on_epoch)

@@ -8,15 +8,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from symcere.baselines.text_model import profiles
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.losses import Known, info_nce
 from symcere.models.projection import TextTower
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import Schedule
-from symcere.training.loop import OnEpoch, optimise, torch_generator, without_own
+from symcere.training.loop import OnEpoch, optimise, torch_generator
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Space
+from symcere.training.text import profiles, without_own
 
 
 class TextOnlySettings(Schedule):
@@ -74,10 +74,6 @@ class TextOnly(nn.Module):
         both = info_nce(t_user, t_item, self.temperature) + info_nce(t_item, t_user, self.temperature)
         return {"nce": both / 2}
 
-    def known_mass(self, user: Tensor, item: Tensor, known: Known) -> float:  # noqa: ARG002
-        """Always 0: there is no mask."""
-        return 0.0
-
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Vectors of users and items: unit rows, zero for a node without text."""
@@ -116,4 +112,4 @@ def fit_text_only(
     left_out = without_own(train, text) if settings.leave_one_out else None
     tower = TextTower(features, settings.dim, settings.hidden, torch_generator(seed), left_out)
     model = TextOnly(tower, len(train.users), temperature=settings.temperature)
-    return optimise(model, train, valid, settings, weights={"nce": 1.0}, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights={"nce": 1.0}, seed=seed, on_epoch=on_epoch)

@@ -7,15 +7,14 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from symcere.baselines.sim_gcl import contrast, mean_layer, noise_generator, noisy_layers
+from symcere.baselines.sim_gcl import contrast, mean_layer, noisy_layers
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.errors import ConfigError
-from symcere.graph import norm_adj
 from symcere.losses import Known, bpr, l2
 from symcere.models.lightgcn import GraphTower, LightGCN
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings, Weight
-from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
 from symcere.training.space import GRAPH, TEMPERATURE, Real, Space
 
 
@@ -132,20 +131,14 @@ def fit_x_sim_gcl(
             f"contrast_layer must be at most n_layers = {settings.n_layers}; found {settings.contrast_layer}. "
             "Lower it, or raise n_layers."
         )
-    graph = GraphTower(
-        norm_adj(train.user, train.item, len(train.users), len(train.items)),
-        settings.dim,
-        settings.n_layers,
-        include_ego=settings.include_ego,
-        generator=torch_generator(seed),
-    )
+    graph = graph_tower(train, settings, torch_generator(seed))
     model = XSimGCL(
         graph,
         len(train.users),
         eps=settings.eps,
         contrast_temperature=settings.temperature,
         contrast_layer=settings.contrast_layer,
-        noise=noise_generator(seed),
+        noise=torch_generator(seed, "noise"),
     )
     weights = {"bpr": 1.0, "l2": settings.w_l2, "contrast": settings.w_contrast}
-    return optimise(model, train, valid, settings, weights=weights, mask="none", seed=seed, on_epoch=on_epoch)
+    return optimise(model, train, valid, settings, weights=weights, seed=seed, on_epoch=on_epoch)

@@ -90,7 +90,6 @@ if TYPE_CHECKING:
     from symcere.data.synthetic import World
     from symcere.pipeline.run import Result
     from symcere.pipeline.stages import Encoding, Splitting
-    from symcere.pipeline.systems import System
 
 app = typer.Typer(
     name="symcere",
@@ -446,28 +445,16 @@ def bench(
     Every fit is kept, so a run that was killed goes on from there. Tuned settings are taken where `symcere tune` left
     them; other systems take their defaults, and the page says so.
     """
-    from symcere.pipeline.bench import BenchData, bench_page, bench_systems
     from symcere.pipeline.bench import bench as run_bench
 
     data = bench_data_of(datasets, k_core, columns or [], source, skip_bad=skip_bad)
     splittings = [splitting_of(name, None, seed, seeds) for name in split_names_of(splits)]
     chosen = systems_of(systems, {})
     _set_threads(threads)
-
-    systems_of_data = {
-        each.slug: bench_systems(chosen, tuned / f"{each.slug}.json", twins_too=ablation) for each in data
-    }  # before anything is fitted, so that damaged settings cost no time
-
-    def systems_for(each: BenchData) -> "Sequence[System]":
-        return systems_of_data[each.slug]
-
     with interruptible(), ScreenWatch(quiet=quiet) as watch:
         page, impossible = run_bench(
             data, out, watch, splittings=splittings, encoding=encoding_of(encoder), cache=cache,
-            systems_for=systems_for,
-            page_of=lambda outcomes: bench_page(
-                outcomes, shlex.join(["symcere", *sys.argv[1:]]), [tuned / f"{each.slug}.json" for each in data]
-            ),
+            systems=chosen, tuned=tuned, twins_too=ablation, command=shlex.join(["symcere", *sys.argv[1:]]),
         )  # fmt: skip
         for sentence in impossible:
             watch.console.print(f"[yellow]Note[/] {escape(sentence)}", soft_wrap=True)

@@ -65,10 +65,6 @@ class LightGCN(nn.Module):
             "l2": l2(ego[user], ego[item + self.n_users], ego[negative + self.n_users]),
         }
 
-    def known_mass(self, user: Tensor, item: Tensor, known: Known) -> float:  # noqa: ARG002
-        """Always 0: there is no mask."""
-        return 0.0
-
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Final vectors of users and items; their inner product is the score."""

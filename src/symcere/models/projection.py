@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 PairFeatures: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(user nodes, item nodes) -> profiles of the users and items of a batch's own pairs."""
@@ -26,6 +27,7 @@ class TextTower(nn.Module):
     """
 
     features: Tensor
+    activation: Callable[[Tensor], Tensor] = staticmethod(torch.relu)
 
     def __init__(
         self,
@@ -51,6 +53,15 @@ class TextTower(nn.Module):
     def project(self, x: Float[Tensor, "rows text_dim"]) -> Float[Tensor, "rows dim"]:
         """Projected profiles, whosesoever they are."""
         for weight in self.weights[:-1]:
-            x = torch.relu(x @ weight.T)
+            x = self.activation(x @ weight.T)
         projected: Tensor = x @ self.weights[-1].T
         return projected
+
+
+class LeakyTextTower(TextTower):
+    """A text tower whose hidden layer is a LeakyReLU, as RLMRec and AlphaRec have it.
+
+    There are no biases, other than in their code: so a node without text stays at exactly zero.
+    """
+
+    activation = staticmethod(functional.leaky_relu)

@@ -7,7 +7,7 @@ from pathlib import Path
 from symcere.data.ingest import Ingestion
 from symcere.errors import ConfigError, DataError
 from symcere.evaluation.bench import Outcome
-from symcere.evaluation.bench_page import BenchPage, Goal, paired_to_csv, to_csv, to_html, to_latex, to_markdown
+from symcere.evaluation.bench_page import BenchPage, paired_to_csv, to_csv, to_html, to_latex, to_markdown
 from symcere.evaluation.compare import report_of
 from symcere.manifest import write_file
 from symcere.pipeline.stages import Encoding, Splitting, divide, encode, fit_all, ingest
@@ -70,7 +70,6 @@ def outcomes_of(
             impossible.append(f"{data.name}, {splitting.name}: {error}")
             continue
         done = fit_all(workspace, divided, seeds, encoding, cache, systems)
-        names = list(done.runs[0][1])
         train = divided[0][0].train
         found.append(
             Outcome(
@@ -78,10 +77,10 @@ def outcomes_of(
                 split=splitting.name,
                 seeds=tuple(seeds),
                 report=report_of(done.runs),
-                settings={name: done.settings(name) for name in names},
-                valid={name: done.mean(name, "valid_ndcg@10") for name in names},
-                seconds={name: done.mean(name, "fit_seconds") for name in names},
-                dials={name: [detail["popularity_weight"] for detail in done.details[name]] for name in names},
+                settings=done.settings,
+                valid=done.means("valid_ndcg@10"),
+                seconds=done.means("fit_seconds"),
+                dials=done.dials,
                 n_users=len(train.users),
                 n_items=len(train.items),
                 n_reviews=reviews.steps[-1].n_reviews,
@@ -100,8 +99,10 @@ def bench(
     splittings: Sequence[tuple[Splitting, Sequence[int]]],
     encoding: Encoding,
     cache: Path,
-    systems_for: Callable[[BenchData], Sequence[System]],
-    page_of: Callable[[Sequence[Outcome]], BenchPage],
+    systems: Sequence[System],
+    tuned: Path,
+    twins_too: bool,
+    command: str,
 ) -> tuple[BenchPage, list[str]]:
     """Run the benchmark and write its pages.
 
@@ -112,15 +113,20 @@ def bench(
         splittings: Each with its seeds.
         encoding: How reviews become text features.
         cache: Root folder of the vector cache.
-        systems_for: The systems for a data set, under its settings.
-        page_of: The page of the outcomes.
+        systems: Baselines and SymCERE.
+        tuned: Folder of tuned settings, a file a data set; where there is none, systems stay as they are.
+        twins_too: Whether to add the twins of SymCERE and other controls.
+        command: The command line, for the page.
 
     Returns:
         The page, and what the data did not allow.
 
     Raises:
         ConfigError: If nothing can be measured.
+        DataError: If a file of tuned settings is damaged; nothing was fitted then.
     """
+    files = {data.slug: tuned / f"{data.slug}.json" for data in datasets}
+    chosen = {slug: bench_systems(systems, file, twins_too=twins_too) for slug, file in files.items()}
     outcomes: list[Outcome] = []
     impossible: list[str] = []
     for data in datasets:
@@ -131,13 +137,13 @@ def bench(
             splittings=splittings,
             encoding=encoding,
             cache=cache,
-            systems=systems_for(data),
+            systems=chosen[data.slug],
         )
         outcomes += found
         impossible += refused
     if not outcomes:
         raise ConfigError(f"Nothing could be measured. {' '.join(impossible)}")
-    page = page_of(outcomes)
+    page = bench_page(outcomes, command, list(files.values()))
     write_page(page, folder)
     return page, impossible
 
@@ -161,16 +167,13 @@ def bench_systems(chosen: Sequence[System], tuned: Path, *, twins_too: bool) -> 
     return systems
 
 
-def bench_page(
-    outcomes: Sequence[Outcome], command: str, tuned: Sequence[Path], goals: Sequence[Goal] = ()
-) -> BenchPage:
+def bench_page(outcomes: Sequence[Outcome], command: str, tuned: Sequence[Path]) -> BenchPage:
     """The page of a benchmark.
 
     Args:
         outcomes: Its results.
         command: The command line.
         tuned: Files of tuned settings that were there to be taken.
-        goals: What was promised beforehand.
 
     Returns:
         The page.
@@ -185,7 +188,6 @@ def bench_page(
         baselines=tuple(name for name in names if name not in (OURS, *controls)),
         twins=tuple(controls),
         budget=_budget(tuned, [name for name in names if name not in controls]),
-        goals=tuple(goals),
     )
 
 

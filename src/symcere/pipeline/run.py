@@ -90,7 +90,6 @@ def run(
         (split, values | {name: measure_test(run, split, measures) for name, run in theirs.items()})
         for (split, values), theirs in zip(done.runs, imported, strict=True)
     ]
-    fitted = list(done.runs[0][1])
     model = Recommender.load(done.folders[0] / "model")
     page = Page(
         title=what.path.name,
@@ -105,10 +104,10 @@ def run(
         n_items=len(model.items),
         report=report_of(runs),
         ours=OURS,
-        seconds={name: done.mean(name, "fit_seconds") for name in fitted},
-        valid={name: done.mean(name, "valid_ndcg@10") for name in fitted},
-        settings={name: done.settings(name) for name in fitted},
-        dials={name: [detail["popularity_weight"] for detail in done.details[name]] for name in fitted},
+        seconds=done.means("fit_seconds"),
+        valid=done.means("valid_ndcg@10"),
+        settings=done.settings,
+        dials=done.dials,
         skipped=done.skipped,
         examples=examples(model, runs[0][0]),
         encoder=done.text.encoder,

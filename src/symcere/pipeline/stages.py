@@ -300,14 +300,28 @@ class Fitted:
     text: TextFeatures
     folders: list[Path]
 
-    def mean(self, name: str, entry: str) -> float:
-        """Mean over seeds of an entry of a system's manifests."""
-        return float(np.mean([detail[entry] for detail in self.details[name]]))
+    @property
+    def names(self) -> list[str]:
+        """Systems that were fitted under every seed."""
+        return list(self.runs[0][1])
 
-    def settings(self, name: str) -> dict[str, Any]:
-        """The settings a system was fitted under; those of each seed where they differ."""
-        each = [detail["settings"] for detail in self.details[name]]
-        return each[0] if all(other == each[0] for other in each) else {"by_seed": each}
+    def means(self, entry: str) -> dict[str, float]:
+        """System -> mean over seeds of an entry of its manifests."""
+        return {name: float(np.mean([detail[entry] for detail in self.details[name]])) for name in self.names}
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """System -> the settings that it was fitted under; those of each seed where they differ."""
+        each = {name: [detail["settings"] for detail in self.details[name]] for name in self.names}
+        return {
+            name: found[0] if all(other == found[0] for other in found) else {"by_seed": found}
+            for name, found in each.items()
+        }
+
+    @property
+    def dials(self) -> dict[str, list[float]]:
+        """System -> its popularity weight under each seed."""
+        return {name: [detail["popularity_weight"] for detail in self.details[name]] for name in self.names}
 
 
 def fit_all(

@@ -32,6 +32,9 @@ from symcere.training.tuning import with_unit_rows
 Fit: TypeAlias = Callable[[Dataset, HeldOut, TextFeatures, Any, int, OnEpoch], Scored]
 """(train, valid, text, settings, seed, on_epoch) -> fitted system. There is no way to hand it test."""
 
+Reads: TypeAlias = Literal["none", "profiles", "reviews"]
+"""What of the text a system reads: nothing, the profiles, or the reviews behind them as well."""
+
 OURS = "symcere"
 """The system that the others are compared with."""
 
@@ -46,7 +49,7 @@ class System:
         candidates: Settings that are fitted; the best on valid is taken.
         space: What a search may move; empty where there is nothing to tune.
         published: Settings that a search tries first.
-        text: What it reads: nothing, the profiles, or the reviews behind them as well.
+        text: What it reads.
     """
 
     name: str
@@ -54,7 +57,7 @@ class System:
     candidates: tuple[Settings, ...]
     space: Space = field(default_factory=dict)
     published: tuple[Settings, ...] = ()
-    text: Literal["none", "profiles", "reviews"] = "none"
+    text: Reads = "none"
 
     @property
     def uses_text(self) -> bool:
@@ -84,20 +87,19 @@ class System:
 
 def ours(settings: SymcereSettings | None = None) -> System:
     """SymCERE under some settings, or its defaults."""
-    return System(
-        OURS,
-        lambda train, valid, text, settings, seed, on_epoch: fit(
-            train, text, valid=valid, settings=settings, seed=seed, on_epoch=on_epoch
-        ),
-        (settings or SymcereSettings(),),
-        config.SPACE,
-        config.PUBLISHED,
-        text="profiles",
-    )
+    return _learned(OURS, fit, (settings or SymcereSettings(),), config.SPACE, config.PUBLISHED, "profiles")
 
 
 def baselines() -> list[System]:
     """Every baseline, weakest families first; untuned, each is offered the settings that its file names."""
+
+    def light_gcn_fit(train: Dataset, *, settings: light_gcn.LightGCNSettings, **more: Any) -> Scored:
+        return light_gcn.fit_light_gcn(train, settings=(settings,), **more)
+
+    def learned(module: Any, fit_system: Callable[..., Scored], default: Settings, text: Reads = "none") -> System:
+        name = module.__name__.rpartition(".")[2]
+        return _learned(name, fit_system, (default,), module.SPACE, module.PUBLISHED, text)
+
     return [
         System("popularity", lambda train, valid, *_: fit_popularity(train, valid=valid), (Settings(),)),
         System(
@@ -118,25 +120,17 @@ def baselines() -> list[System]:
             ease.SPACE,
             ease.PUBLISHED,
         ),
-        _graph("bpr_mf", bpr_mf.fit_bpr_mf, bpr_mf.BPRMFSettings(), bpr_mf),
-        System(
-            "light_gcn",
-            lambda train, valid, text, settings, seed, on_epoch: light_gcn.fit_light_gcn(
-                train, valid=valid, settings=(settings,), seed=seed, on_epoch=on_epoch
-            ),
-            light_gcn.SETTINGS,
-            light_gcn.SPACE,
-            light_gcn.PUBLISHED,
-        ),
-        _graph("light_gcn_ssm", light_gcn_ssm.fit_light_gcn_ssm, light_gcn_ssm.LightGCNSSMSettings(), light_gcn_ssm),
-        _graph("sim_gcl", sim_gcl.fit_sim_gcl, sim_gcl.SimGCLSettings(), sim_gcl),
-        _graph("x_sim_gcl", x_sim_gcl.fit_x_sim_gcl, x_sim_gcl.XSimGCLSettings(), x_sim_gcl),
-        _graph("direct_au", direct_au.fit_direct_au, direct_au.DirectAUSettings(), direct_au),
-        _textual("text_only", text_only.fit_text_only, text_only.TextOnlySettings(), text_only),
-        _textual("rlmrec_con", rlmrec_con.fit_rlmrec_con, rlmrec_con.RLMRecConSettings(), rlmrec_con),
-        _textual("alpha_rec", alpha_rec.fit_alpha_rec, alpha_rec.AlphaRecSettings(), alpha_rec),
-        replace(_textual("narre", narre.fit_narre, narre.NARRESettings(), narre), text="reviews"),
-        replace(_textual("rgcl", rgcl.fit_rgcl, rgcl.RGCLSettings(), rgcl), text="reviews"),
+        learned(bpr_mf, bpr_mf.fit_bpr_mf, bpr_mf.BPRMFSettings()),
+        _learned("light_gcn", light_gcn_fit, light_gcn.SETTINGS, light_gcn.SPACE, light_gcn.PUBLISHED),
+        learned(light_gcn_ssm, light_gcn_ssm.fit_light_gcn_ssm, light_gcn_ssm.LightGCNSSMSettings()),
+        learned(sim_gcl, sim_gcl.fit_sim_gcl, sim_gcl.SimGCLSettings()),
+        learned(x_sim_gcl, x_sim_gcl.fit_x_sim_gcl, x_sim_gcl.XSimGCLSettings()),
+        learned(direct_au, direct_au.fit_direct_au, direct_au.DirectAUSettings()),
+        learned(text_only, text_only.fit_text_only, text_only.TextOnlySettings(), "profiles"),
+        learned(rlmrec_con, rlmrec_con.fit_rlmrec_con, rlmrec_con.RLMRecConSettings(), "profiles"),
+        learned(alpha_rec, alpha_rec.fit_alpha_rec, alpha_rec.AlphaRecSettings(), "profiles"),
+        learned(narre, narre.fit_narre, narre.NARRESettings(), "reviews"),
+        learned(rgcl, rgcl.fit_rgcl, rgcl.RGCLSettings(), "reviews"),
     ]
 
 
@@ -186,26 +180,20 @@ def cosine_at_test(system: System) -> System:
     return replace(system, name=f"{system.name}:cosine", fit=by_cosine)
 
 
-def _graph(name: str, fit_system: Callable[..., Scored], default: Settings, module: Any) -> System:
-    return System(
-        name,
-        lambda train, valid, text, settings, seed, on_epoch: fit_system(
-            train, valid=valid, settings=settings, seed=seed, on_epoch=on_epoch
-        ),
-        (default,),
-        module.SPACE,
-        module.PUBLISHED,
-    )
+def _learned(
+    name: str,
+    fit_system: Callable[..., Scored],
+    candidates: tuple[Settings, ...],
+    space: Space,
+    published: tuple[Settings, ...],
+    text: Reads = "none",
+) -> System:
+    """A system that the loop trains; its fit takes the text features where it reads any."""
 
+    def one(
+        train: Dataset, valid: HeldOut, features: TextFeatures, settings: Any, seed: int, on_epoch: OnEpoch
+    ) -> Scored:
+        given = (train,) if text == "none" else (train, features)
+        return fit_system(*given, valid=valid, settings=settings, seed=seed, on_epoch=on_epoch)
 
-def _textual(name: str, fit_system: Callable[..., Scored], default: Settings, module: Any) -> System:
-    return System(
-        name,
-        lambda train, valid, text, settings, seed, on_epoch: fit_system(
-            train, text, valid=valid, settings=settings, seed=seed, on_epoch=on_epoch
-        ),
-        (default,),
-        module.SPACE,
-        module.PUBLISHED,
-        text="profiles",
-    )
+    return System(name, one, candidates, space, published, text)

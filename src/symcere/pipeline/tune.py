@@ -2,11 +2,12 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from symcere import rng
 from symcere.data.dataset import Split
-from symcere.errors import ConfigError, DataError, OutputError
+from symcere.errors import ConfigError, DataError, DivergedError, OutputError
 from symcere.manifest import VERSION, code_digest, digest, write_file, writing
 from symcere.pipeline.systems import System
 from symcere.pipeline.workspace import Watch
@@ -221,7 +222,11 @@ def _search(study: "optuna.Study", system: System, data: Sequence[Seeded], n_tri
         study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP)
         trial = study.ask(distributions)
         settings = system.candidates[0].model_copy(update=trial.params)
-        _run_trial(study, trial, system, settings, data, lambda share: watch.progress("", share, ""), n, n_trials)
+
+        def on_share(share: float, n: int = n) -> None:
+            watch.progress("", (n + share) / n_trials, f"trial {n + 1} of {n_trials}")
+
+        _run_trial(study, trial, system, settings, data, on_share)
 
 
 def _enqueue_published(study: "optuna.Study", system: System) -> None:
@@ -243,9 +248,7 @@ def _run_trial(
     system: System,
     settings: Settings,
     data: Sequence[Seeded],
-    on_share: Any,
-    n: int,
-    n_trials: int,
+    on_share: Callable[[float], None],
 ) -> None:
     """Fit one setting under every seed, or until it is clear that it is below the median."""
     import optuna
@@ -256,15 +259,13 @@ def _run_trial(
     for step, each in enumerate(data):
 
         def on_epoch(epoch: Epoch, step: int = step) -> None:
-            on_share((n + (step + epoch.epoch / system.max_epochs) / len(data)) / n_trials)
+            on_share((step + epoch.epoch / system.max_epochs) / len(data))
 
         try:
             fitted = system.fit(each.split.train, each.split.valid, each.text, settings, each.seed, on_epoch)
             by_seed.append(valid_ndcg(fitted, each.split.train, each.split.valid))
-        except ConfigError as error:
-            if "diverged" not in str(error):
-                raise
-            by_seed.append(0.0)  # a diverging fit ranks nothing
+        except DivergedError:
+            by_seed.append(0.0)  # it ranks nothing
         trial.report(float(np.mean(by_seed)), step)
         if step < len(data) - 1 and trial.should_prune():
             state = optuna.trial.TrialState.PRUNED
@@ -320,5 +321,6 @@ def _distributions(space: Space) -> dict[str, Any]:
 def _digest(each: Seeded) -> str:
     """What decides a trial beside the settings: who interacted with what, what is held out, and the text."""
     train, valid = each.split.train, each.split.valid
-    pairs = [side.astype(np.int64).tobytes().hex() for side in (train.user, train.item, valid.user, valid.item)]
+    sides = (train.user, train.item, valid.user, valid.item)
+    pairs = [hashlib.sha256(side.astype(np.int64).tobytes()).hexdigest() for side in sides]
     return digest(each.seed, pairs, each.text.fingerprint)

@@ -11,17 +11,18 @@ from torch import Tensor, nn
 
 from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut, known_matrix
-from symcere.errors import ConfigError
+from symcere.errors import DivergedError
 from symcere.graph import norm_adj
 from symcere.losses import Known
 from symcere.models.lightgcn import GraphTower
-from symcere.models.projection import PairFeatures, TextTower
+from symcere.models.projection import TextTower
 from symcere.models.symcere import SymcereModel
 from symcere.recommender import Recommender, with_unit_spread
 from symcere.text.features import TextFeatures
 from symcere.training.batches import Batch, batches
-from symcere.training.config import Schedule, SymcereSettings
+from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.known import Mask
+from symcere.training.text import profiles, without_own
 from symcere.training.tuning import choose_popularity_weight
 
 
@@ -36,10 +37,6 @@ class Model(Protocol):
 
     def terms(self, user: Tensor, item: Tensor, negative: Tensor, known: Known) -> dict[str, Tensor]:
         """Unweighted loss terms of a batch."""
-        ...
-
-    def known_mass(self, user: Tensor, item: Tensor, known: Known) -> float:
-        """Share of softmax mass that the mask removes."""
         ...
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
@@ -82,6 +79,9 @@ class Epoch:
 
 OnEpoch = Callable[[Epoch], None]
 
+KnownMass = Callable[[Tensor, Tensor, Known], float]
+"""(user, item, known) of a batch -> share of softmax mass that the mask removes."""
+
 
 def fit(
     train: Dataset,
@@ -114,21 +114,13 @@ def fit(
             that were encoded without it.
     """
     settings = settings or SymcereSettings()
-    n_users, n_items = len(train.users), len(train.items)
-    if (len(text.user), len(text.item)) != (n_users, n_items):
-        raise ConfigError(
-            f"Text features must have a row for each of {n_users} users and {n_items} items; found "
-            f"{len(text.user)} and {len(text.item)}. Encode the same train part that is fitted."
-        )
-    generator = torch_generator(seed)
-    adj = norm_adj(train.user, train.item, n_users, n_items)
-    graph = GraphTower(adj, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
-    features = torch.from_numpy(np.concatenate([text.user, text.item]))
+    features, generator = profiles(train, text), torch_generator(seed)
+    graph = graph_tower(train, settings, generator)
     left_out = without_own(train, text) if settings.leave_one_out else None
     model = SymcereModel(
         graph,
         TextTower(features, settings.dim, settings.hidden, generator, left_out),
-        n_users,
+        len(train.users),
         temperature=settings.temperature,
         text_weight=settings.text_weight,
         positives=settings.positives,
@@ -143,6 +135,7 @@ def fit(
         settings,
         weights=settings.weights,
         mask=settings.mask,
+        known_mass=model.known_mass,
         seed=seed,
         on_epoch=on_epoch,
     )
@@ -155,8 +148,9 @@ def optimise(
     schedule: Schedule,
     *,
     weights: Mapping[str, float],
-    mask: Mask,
     seed: int,
+    mask: Mask = "none",
+    known_mass: KnownMass | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Recommender:
     """Step Adam on the weighted terms of a model until valid NDCG@10 stops rising.
@@ -167,15 +161,16 @@ def optimise(
         valid: Decides the epoch and the dial.
         schedule: How to step, when to validate, when to stop.
         weights: Weight of each of the model's terms.
-        mask: Which in-batch pairs denominators leave out.
         seed: Of the batches.
+        mask: Which in-batch pairs denominators leave out.
+        known_mass: What that removes, for the log; 0 where there is no mask.
         on_epoch: Called after each epoch.
 
     Returns:
         The recommender of the best epoch, its dial set.
 
     Raises:
-        ConfigError: If a term of the loss is no longer finite.
+        DivergedError: If a term of the loss is no longer finite.
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate)
     draws = rng.stream(seed, "batches")
@@ -209,7 +204,7 @@ def optimise(
                     loss=mean["loss"],
                     grad_norm=mean["grad_norm"],
                     known_share=mean["known_share"],
-                    known_mass=model.known_mass(batch.user, batch.item, batch.known),
+                    known_mass=known_mass(batch.user, batch.item, batch.known) if known_mass else 0.0,
                     valid_ndcg=validated[0] if validated else None,
                     popularity_weight=validated[1] if validated else None,
                     best_ndcg=best[0] if best else None,
@@ -221,29 +216,24 @@ def optimise(
     return best[2]
 
 
-def without_own(train: Dataset, text: TextFeatures) -> PairFeatures:
-    """Profiles of train pairs without the pair's own review."""
-    if not text.own:
-        raise ConfigError(
-            "leave_one_out needs text features that know their reviews. Encode with encode_reviews(..., "
-            "leave_one_out=True); on the command line, --profile leave-one-out."
-        )
-    n_users, n_items = len(train.users), len(train.items)
-    key = train.user * n_items + train.item
-    order = np.argsort(key)
-
-    def of_pairs(user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        users, items = user.numpy(), item.numpy() - n_users
-        review = order[np.searchsorted(key, users * n_items + items, sorter=order)]
-        left = text.left_out(users, items, review)
-        return torch.from_numpy(left[0]), torch.from_numpy(left[1])
-
-    return of_pairs
+def torch_generator(seed: int, stream: str = "init") -> torch.Generator:
+    """The named random stream under `seed`, as torch wants it; initial values have one of their own."""
+    return torch.Generator().manual_seed(int(rng.stream(seed, stream).integers(2**62)))
 
 
-def torch_generator(seed: int) -> torch.Generator:
-    """The random stream of initial values under `seed`, as torch wants it."""
-    return torch.Generator().manual_seed(int(rng.stream(seed, "init").integers(2**62)))
+def graph_tower(train: Dataset, settings: GraphSettings, generator: torch.Generator) -> GraphTower:
+    """The graph tower over the train interactions.
+
+    Args:
+        train: The train part.
+        settings: Its length, hops and layer 0.
+        generator: Source of the initial values.
+
+    Returns:
+        The tower.
+    """
+    adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
+    return GraphTower(adj, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
 
 
 def _recommender(model: Model, train: Dataset, valid: HeldOut) -> Recommender:
@@ -265,7 +255,7 @@ def _recommender(model: Model, train: Dataset, valid: HeldOut) -> Recommender:
 def _check_finite(terms: Mapping[str, Tensor], epoch: int) -> None:
     for name, term in terms.items():
         if not torch.isfinite(term):
-            raise ConfigError(
+            raise DivergedError(
                 f"Training diverged in epoch {epoch}: the term {name!r} is {float(term.detach())}. Lower the "
                 "learning rate, or raise the temperature."
             )

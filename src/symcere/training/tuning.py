@@ -5,13 +5,11 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-import numpy as np
-
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.evaluation.compare import measure
 from symcere.evaluation.measures import mean, ndcg
 from symcere.ranking import Scorer
-from symcere.recommender import Recommender, Scored, with_unit_spread
+from symcere.recommender import Recommender, Scored, unit_rows, with_unit_spread
 from symcere.training.config import POPULARITY_WEIGHTS
 
 System = TypeVar("System", bound=Scored)
@@ -65,9 +63,6 @@ def with_unit_rows(system: Recommender, train: Dataset, valid: HeldOut) -> Recom
     Returns:
         The system on unit rows; zero rows stay.
     """
-    user, item = (
-        emb / np.maximum(np.linalg.norm(emb, axis=1, keepdims=True), np.float32(1e-12))
-        for emb in (system.user_emb, system.item_emb)
-    )
+    user, item = unit_rows(system.user_emb), unit_rows(system.item_emb)
     unit = with_unit_spread(dataclasses.replace(system, user_emb=user, item_emb=item))
     return choose_popularity_weight(unit, train, valid, POPULARITY_WEIGHTS)[0]

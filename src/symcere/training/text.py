@@ -1,4 +1,4 @@
-"""What the systems that read reviews share: profiles as a tensor, a projection, and the vectors of single reviews."""
+"""Text features as training reads them: profiles of all nodes, vectors of single reviews, profiles without one."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -8,29 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
-from torch.nn import functional
 
 from symcere.data.dataset import Dataset
 from symcere.errors import ConfigError
-from symcere.models.projection import TextTower
+from symcere.models.projection import PairFeatures
 from symcere.text.features import TextFeatures
 
 ReviewOfPair: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(users, items) of train pairs -> which train review each pair is."""
-
-
-class LeakyTextTower(TextTower):
-    """A text tower whose hidden layer is a LeakyReLU, as RLMRec and AlphaRec have it.
-
-    There are no biases, other than in their code: so a node without text stays at exactly zero.
-    """
-
-    def project(self, x: Float[Tensor, "rows text_dim"]) -> Float[Tensor, "rows dim"]:
-        """Projected profiles, whosesoever they are."""
-        for weight in self.weights[:-1]:
-            x = functional.leaky_relu(x @ weight.T)
-        projected: Tensor = x @ self.weights[-1].T
-        return projected
 
 
 def profiles(train: Dataset, text: TextFeatures) -> Float[Tensor, "nodes text_dim"]:
@@ -68,11 +53,7 @@ def review_vectors(train: Dataset, text: TextFeatures) -> Float[ndarray, "review
     Raises:
         ConfigError: If the features do not know their reviews, or know those of another train part.
     """
-    if not text.own:
-        raise ConfigError(
-            "Systems that read single reviews need text features that know them. Encode with encode_reviews(..., "
-            "leave_one_out=True); on the command line, --profile leave-one-out."
-        )
+    _check_own(text, "Systems that read single reviews need text features that know them.")
     profiles(train, text)
     if (n := len(text.own[0].vectors)) != len(train):
         raise ConfigError(
@@ -105,3 +86,35 @@ def review_of_pair(train: Dataset) -> ReviewOfPair:
         return order[torch.searchsorted(key, user * n_items + item)]
 
     return review
+
+
+def without_own(train: Dataset, text: TextFeatures) -> PairFeatures:
+    """Profiles of train pairs without the pair's own review.
+
+    Args:
+        train: The train part.
+        text: Features of it that know their reviews.
+
+    Returns:
+        The function, from user and item nodes to the profiles of both.
+
+    Raises:
+        ConfigError: If the features do not know their reviews.
+    """
+    _check_own(text, "leave_one_out needs text features that know their reviews.")
+    n_users, review = len(train.users), review_of_pair(train)
+
+    def of_pairs(user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        item = item - n_users
+        left = text.left_out(user.numpy(), item.numpy(), review(user, item).numpy())
+        return torch.from_numpy(left[0]), torch.from_numpy(left[1])
+
+    return of_pairs
+
+
+def _check_own(text: TextFeatures, needed: str) -> None:
+    if not text.own:
+        raise ConfigError(
+            f"{needed} Encode with encode_reviews(..., leave_one_out=True); on the command line, "
+            "--profile leave-one-out."
+        )
