@@ -62,6 +62,15 @@ def test_pages_are_written_and_a_second_run_finds_all_up_to_date(file, symcere, 
     assert err.count("up to date") == len(err.splitlines()) == len(before)
 
 
+def test_the_page_says_that_seeds_repeat_a_split_that_has_none(file, symcere, tmp_path):
+    tuned(tmp_path, "world")
+    words = [f"World={file}", "--systems", "popularity", "--no-ablation", "--encoder", "tfidf"]
+    code, _, err = symcere("bench", *words, "--seeds", "2", "--splits", "random,temporal")
+    assert code == 0, err
+    page = (tmp_path / "runs" / "bench" / "bench.md").read_text()
+    assert page.count("The temporal split is the same under every seed: 2 seeds repeat only the training") == 1
+
+
 def test_the_page_says_what_was_tuned_and_what_was_not(file, symcere, tmp_path):
     tuned(tmp_path, "one", ease={"l2": 7.0})
     tuned(tmp_path, "two")
@@ -72,6 +81,7 @@ def test_the_page_says_what_was_tuned_and_what_was_not(file, symcere, tmp_path):
     assert "on the random split of seeds 0, 1, and kept for all splits: ease, symcere on one." in page
     assert "kept for all splits: symcere on two." in page
     assert "Not tuned, defaults: ease on two." in page
+    assert "pairs of another's test part" in page
     (one,), (two,) = (manifests(tmp_path / "runs" / "bench" / slug, "ease") for slug in ("one", "two"))
     assert one["settings"]["l2"] == 7.0
     assert one["n_candidates"] == 1

@@ -260,7 +260,7 @@ def test_the_dial_is_the_best_of_those_offered(split, model):
 def test_divergence_is_a_sentence_that_names_the_term(split, text, quick):
     huge = [np.full_like(side, 3e38) for side in (text.user, text.item)]  # finite, but no longer once projected
     broken = TextFeatures(*huge, "broken", "x")
-    with pytest.raises(sc.ConfigError, match="diverged in epoch 1: the term 'cross'"):
+    with pytest.raises(sc.DivergedError, match="diverged in epoch 1: the term 'cross'"):
         sc.fit(split.train, broken, valid=split.valid, settings=quick)
 
 

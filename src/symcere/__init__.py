@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         BundleError,
         ConfigError,
         DataError,
+        DivergedError,
         OutputError,
         SymcereError,
         UnknownIdError,
@@ -139,7 +140,7 @@ _HOME = {
     ),
     "symcere.data.synthetic": ("anchoring_world", "write_amazon", "write_world"),
     "symcere.errors": (
-        "BundleError", "ConfigError", "DataError", "OutputError", "SymcereError", "UnknownIdError",
+        "BundleError", "ConfigError", "DataError", "DivergedError", "OutputError", "SymcereError", "UnknownIdError",
     ),
     "symcere.evaluation.compare": ("Report", "compare"),
     "symcere.evaluation.measures": (

@@ -84,7 +84,7 @@ def outcomes_of(
                 n_users=len(train.users),
                 n_items=len(train.items),
                 n_reviews=reviews.steps[-1].n_reviews,
-                warnings=divided[0][0].warnings,
+                warnings=(*divided[0][0].warnings, *splitting.warnings(seeds)),
                 skipped=done.skipped,
             )
         )
@@ -212,6 +212,11 @@ def _budget(tuned: Sequence[Path], systems: Sequence[str]) -> str:
             missing.setdefault(lacking, []).append(slug)
     said = [f"{how}: {names} on {', '.join(slugs)}." for (how, names), slugs in searched.items()]
     said += [f"Not tuned, defaults: {names} on {', '.join(slugs)}." for names, slugs in missing.items()]
+    if searched:
+        said.append(
+            "Splits overlap: the valid part of one seed or split holds pairs of another's test part, so tuned "
+            "settings have seen a little of it, alike for all systems."
+        )
     return " ".join(said)
 
 

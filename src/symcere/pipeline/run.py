@@ -150,12 +150,7 @@ def _warnings(
     imported: Sequence[Mapping[str, ImportedRun]],
 ) -> tuple[str, ...]:
     """What results cannot promise: the split's own warnings, what seeds do not vary, and what imported runs lack."""
-    warnings = list(split.warnings)
-    if len(seeds) > 1 and not splitting.seeded:
-        warnings.append(
-            f"The {splitting.name} split is the same under every seed: {len(seeds)} seeds repeat only the training, "
-            "so their spread says nothing about other data."
-        )
+    warnings = [*split.warnings, *splitting.warnings(seeds)]
     for seed, runs in zip(seeds, imported, strict=True):
         for name, run in runs.items():
             if run.note:

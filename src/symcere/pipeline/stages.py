@@ -52,6 +52,15 @@ class Splitting:
     settings: Mapping[str, Any] = field(default_factory=dict)
     seeded: bool = True
 
+    def warnings(self, seeds: Sequence[int]) -> tuple[str, ...]:
+        """What these seeds do not vary."""
+        if self.seeded or len(seeds) < 2:
+            return ()
+        return (
+            f"The {self.name} split is the same under every seed: {len(seeds)} seeds repeat only the training, "
+            "so their spread says nothing about other data.",
+        )
+
 
 @dataclass(frozen=True)
 class Encoding:
