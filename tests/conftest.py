@@ -1,16 +1,19 @@
 """Fixtures, and run-time shape checks of everything that carries shape annotations."""
 
+import os
 import sys
 from pathlib import Path
 
 from jaxtyping import install_import_hook
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on data as small as these, threads wait for one another
 
 install_import_hook(
     [
         f"symcere.{name}"
         for name in (
             "baselines data evaluation graph losses models ranking text training.batches training.known "
-            "training.loop training.tuning".split()
+            "training.loop training.text training.tuning".split()
         )
     ],
     "beartype.beartype",
