@@ -112,6 +112,7 @@ def test_a_split_that_the_data_do_not_allow_is_a_note(file, symcere, tmp_path):
     code, out, err = symcere(*words, "random,temporal", "--json", "--quiet")
     assert (code, err) == (0, "")
     (sentence,) = json.loads(out)["impossible"]
+    assert all(sentence in (tmp_path / "runs" / "bench" / page).read_text() for page in ("bench.md", "bench.html"))
     assert sentence.startswith("undated, temporal: ")
     code, out, err = symcere(*words, "temporal", "--json")
     assert (code, out) == (2, "")

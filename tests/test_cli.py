@@ -278,6 +278,7 @@ def test_a_csv_with_a_column_map_runs_and_hostile_ids_stay_data(symcere, tmp_pat
         (["run", "{file}", "--profile", "helpfulness", "--columns", "helpful=summary"], "'helpful', which is"),
         (["run", "{file}", "--max-tokens", "1"], "max-tokens"),
         (["run", "{file}", "--systems", "magic"], "Unknown system 'magic'"),
+        (["run", "{file}", "--device", "gpu"], "No device 'gpu'. Valid: auto, cpu, cuda"),
         (["run", "{file}", "--source", "magic"], "Unknown --source 'magic'"),
         (["run", "{file}", "--columns", "colour=x"], "--columns maps one of user_id"),
         (["run", "{file}", "--columns", "user_id"], "--columns takes KEY=VALUE"),

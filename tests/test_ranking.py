@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
-from symcere.ranking import hits, rank, top_k
+from symcere.ranking import hits, places, rank, top_k
 
 scores = hnp.arrays(
     np.float32,
@@ -64,3 +64,31 @@ def test_hits_marks_relevant_items_and_never_a_missing_one():
     relevant = csr_array(np.array([[0, 1, 1], [0, 0, 1]], dtype=np.float32))
     found = hits(np.array([[1, 0, 2], [2, -1, -1]]), np.array([0, 1]), relevant)
     np.testing.assert_array_equal(found, [[True, False, True], [True, False, False]])
+
+
+@given(scores, st.data())
+def test_places_are_those_of_the_whole_ranking_under_every_view(values, data):
+    n_users, n_items = values.shape
+    hidden = data.draw(hnp.arrays(np.bool_, values.shape))
+    pairs = sorted(
+        data.draw(st.sets(st.tuples(st.integers(0, n_users - 1), st.integers(0, n_items - 1)), min_size=1))
+    )
+    user, item = np.array(pairs).T
+    views = [values, -values, np.zeros_like(values)]
+    finite = [np.where(np.isfinite(view), view, -9).astype(np.float32) for view in views]
+    exclude = csr_array(hidden.astype(np.float32))
+    found = places(lambda some: [view[some] for view in finite], user, item, exclude)
+    for view, place in zip(finite, found, strict=True):
+        ranking = rank(Fixed(view), np.arange(n_users), n_items, exclude).tolist()
+        expected = [ranking[u].index(i) if i in ranking[u] else n_items for u, i in pairs]
+        np.testing.assert_array_equal(place, expected)
+
+
+def test_places_in_blocks_equal_places_at_once_and_do_not_touch_the_scores(monkeypatch):
+    matrix = np.random.default_rng(0).integers(0, 4, (20, 10)).astype(np.float32)
+    before, exclude = matrix.copy(), csr_array(np.eye(20, 10, dtype=np.float32))
+    user, item = np.repeat(np.arange(20), 2), np.arange(40) % 10
+    at_once = places(lambda some: [matrix[some]], user, item, exclude)
+    monkeypatch.setattr("symcere.ranking._PLACES_BLOCK", 30)
+    np.testing.assert_array_equal(places(lambda some: [matrix[some]], user, item, exclude), at_once)
+    np.testing.assert_array_equal(matrix, before)

@@ -8,7 +8,7 @@ import torch
 
 import symcere as sc
 from conftest import reviews_of
-from symcere.evaluation.compare import measure_test
+from symcere.evaluation.compare import measure, measure_test
 from symcere.evaluation.measures import mean
 from symcere.graph import norm_adj
 from symcere.losses import Known
@@ -203,6 +203,30 @@ def test_without_the_sphere_lengths_count_in_every_term_and_in_the_score():
     torch.testing.assert_close(torch.cat(model.embeddings()), f)
 
 
+def test_propagated_text_joins_the_final_vector_and_nothing_else_but_the_ranking_term():
+    torch.manual_seed(0)
+    adj = norm_adj(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2]), 3, 3)
+    graph = GraphTower(adj, 4, 2, include_ego=True, generator=torch_generator(0))
+    text = TextTower(torch.randn(6, 5), 4, 0, torch_generator(1))
+    model, plain = (
+        SymcereModel(graph, text, 3, temperature=0.2, text_weight=0.7, propagated_weight=weight)
+        for weight in (0.4, 0.0)
+    )
+    dense = torch.zeros(6, 6)
+    for user, item, weight in ((0, 0, 2**-0.5), (0, 1, 0.5), (1, 1, 2**-0.5), (2, 2, 1.0)):
+        dense[user, 3 + item] = dense[3 + item, user] = weight
+    unit = torch.nn.functional.normalize
+    t = unit(text().detach())
+    expected = unit(unit(graph().detach()) + 0.7 * t + 0.4 * unit(dense @ t + dense @ dense @ t))
+    torch.testing.assert_close(torch.cat(model.embeddings()), expected)
+    user, item, negative = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]), torch.tensor([2, 0, 1])
+    terms, without = (each.terms(user, item, negative, NONE) for each in (model, plain))
+    assert [name for name in terms if terms[name] != without[name]] == ["bpr"]
+    score = expected[:3] @ expected[3:].T / 0.2
+    ranking = torch.nn.functional.softplus(score[user, negative] - score[user, item]).mean()
+    torch.testing.assert_close(terms["bpr"].detach(), ranking)
+
+
 def test_text_in_the_graph_adds_weighted_unit_profiles_to_layer_0():
     torch.manual_seed(0)
     features = torch.randn(16, 12)
@@ -239,6 +263,16 @@ def test_what_is_returned_is_the_best_epoch_on_valid(split, text, quick):
     assert [epoch.epoch for epoch in told] == list(range(1, len(told) + 1))
     assert all(0 < epoch.known_share < epoch.known_mass < 1 for epoch in told[3:])
     assert told[-1].loss < told[0].loss
+
+
+def test_choices_on_valid_see_the_ndcg_of_the_whole_ranking(split, model):
+    for weight in (0.0, 0.7):
+        dialled = model.with_popularity_weight(weight)
+        whole = measure(dialled, split.train, split.valid, [sc.ndcg(10)], exclude=split.train.seen)["ndcg@10"]
+        assert valid_ndcg(dialled, split.train, split.valid) == pytest.approx(mean(whole), abs=1e-12)
+        assert choose_popularity_weight(model, split.train, split.valid, [weight])[1] == pytest.approx(
+            mean(whole), abs=1e-12
+        )
 
 
 def test_training_stops_after_patience_without_a_better_epoch(split, text):

@@ -1,29 +1,36 @@
 """The interaction graph: its symmetrically normalised adjacency, and LightGCN propagation over it."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
-@dataclass(frozen=True, eq=False)
-class NormAdj:
+class NormAdj(nn.Module):
     """A = D^-1/2 [[0, R], [R^T, 0]] D^-1/2 in compressed rows: users first, then items.
 
     Args:
         indices: Neighbour of each non-zero, row by row.
         offsets: Where each row begins in `indices`, then the length of `indices`: n_users + n_items + 1 numbers.
         values: Weight of each non-zero, 1 / sqrt(degree of row * degree of column).
+
+    It is a module of buffers, so that a model which holds it takes it along to another device.
     """
 
-    indices: Int[Tensor, " nnz"]
-    offsets: Int[Tensor, " rows"]
-    values: Float[Tensor, " nnz"]
+    indices: Tensor
+    offsets: Tensor
+    values: Tensor
+
+    def __init__(
+        self, indices: Int[Tensor, " nnz"], offsets: Int[Tensor, " rows"], values: Float[Tensor, " nnz"]
+    ) -> None:
+        super().__init__()
+        for name, tensor in (("indices", indices), ("offsets", offsets), ("values", values)):
+            self.register_buffer(name, tensor, persistent=False)
 
     @property
     def n_nodes(self) -> int:

@@ -21,6 +21,10 @@ class Known(NamedTuple):
     row: Int[Tensor, " known"]
     column: Int[Tensor, " known"]
 
+    def to(self, device: torch.device) -> "Known":
+        """The same on a device."""
+        return Known(self.row.to(device, non_blocking=True), self.column.to(device, non_blocking=True))
+
 
 def symmetric_nce(
     a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"], known: Known, temperature: float

@@ -71,6 +71,10 @@ class ReviewPool(nn.Module):
     """
 
     vectors: Tensor
+    counterpart: Tensor
+    review: Tensor
+    n_reviews: Tensor
+    begin: Tensor
 
     def __init__(
         self,
@@ -87,14 +91,18 @@ class ReviewPool(nn.Module):
     ) -> None:
         super().__init__()
         self.register_buffer("vectors", vectors)
-        self.counterpart = torch.from_numpy(counterpart.astype(np.int64))
         told = np.flatnonzero(vectors.any(1).numpy())
         told = told[np.lexsort((-recency[told], node[told]))]
         first = np.searchsorted(node[told], np.arange(n_nodes))
         told = told[np.arange(len(told)) - first[node[told]] < max_reviews]
-        self.review = torch.from_numpy(told)
-        self.n_reviews = torch.from_numpy(np.bincount(node[told], minlength=n_nodes))
-        self.begin = torch.cumsum(self.n_reviews, 0) - self.n_reviews
+        n_reviews = np.bincount(node[told], minlength=n_nodes)
+        for name, each in (
+            ("counterpart", counterpart.astype(np.int64)),
+            ("review", told),
+            ("n_reviews", n_reviews),
+            ("begin", np.cumsum(n_reviews) - n_reviews),
+        ):
+            self.register_buffer(name, torch.from_numpy(each), persistent=False)
 
         def uniform(n_out: int, n_in: int) -> nn.Parameter:
             return nn.Parameter((torch.rand(n_out, n_in, generator=generator) * 2 - 1) / math.sqrt(n_in))
@@ -116,8 +124,10 @@ class ReviewPool(nn.Module):
             The pools; zero for a node that has no review left.
         """
         n = self.n_reviews[node]
-        row = torch.repeat_interleave(torch.arange(len(node)), n)
-        at = torch.arange(len(row)) + torch.repeat_interleave(self.begin[node] - (torch.cumsum(n, 0) - n), n)
+        row = torch.repeat_interleave(torch.arange(len(node), device=n.device), n)
+        at = torch.arange(len(row), device=n.device) + torch.repeat_interleave(
+            self.begin[node] - (torch.cumsum(n, 0) - n), n
+        )
         review = self.review[at]
         if without is not None:
             read = review != without[row]
@@ -126,10 +136,10 @@ class ReviewPool(nn.Module):
         o = self.vectors[review] @ self.projection.T
         ids = self.ids.index_select(0, self.counterpart[review])  # its gradient is faster than that of ids[...]
         logit = (torch.relu(o @ self.attention.T + ids + self.bias) @ self.score).index_select(0, which)
-        top = torch.full((len(node),), -torch.inf).scatter_reduce(0, row, logit.detach(), "amax")
+        top = logit.new_full((len(node),), -torch.inf).scatter_reduce(0, row, logit.detach(), "amax")
         weight = torch.exp(logit - top[row])
-        total = torch.zeros(len(node)).index_add(0, row, weight)
-        pool = torch.zeros(len(node), o.shape[1]).index_add(0, row, weight[:, None] * o.index_select(0, which))
+        total = weight.new_zeros(len(node)).index_add(0, row, weight)
+        pool = weight.new_zeros(len(node), o.shape[1]).index_add(0, row, weight[:, None] * o.index_select(0, which))
         return pool / total.clamp(min=1e-12)[:, None]  # at least 1 where there is a review
 
 
@@ -195,15 +205,16 @@ class NARRE(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         if not self.dropout:
             return x
-        return x * (torch.rand(x.shape, generator=self.noise) >= self.dropout) / (1 - self.dropout)
+        kept = (torch.rand(x.shape, generator=self.noise) >= self.dropout).to(x.device)
+        return x * kept / (1 - self.dropout)
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users more"], Float[Tensor, "n_items more"]]:
         """Final vectors, one longer than dim, with h and the bias of the item in them; the score is their product."""
-        users, items = torch.arange(len(self.user)), torch.arange(len(self.item))
+        users, items = (torch.arange(len(side), device=side.device) for side in (self.user, self.item))
         x_user = self.weight * (self.user + self.user_pool(users))
         x_item = self.item + self.item_pool(items)
-        one = torch.ones(len(users), 1)
+        one = x_user.new_ones(len(users), 1)
         return torch.cat([x_user, one], dim=1), torch.cat([x_item, self.bias[:, None]], dim=1)
 
 

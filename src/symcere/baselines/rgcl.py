@@ -1,7 +1,6 @@
 """RGCL with a ranking head: a graph whose edges carry reviews, and contrasts of its nodes and edges."""
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -66,8 +65,7 @@ PUBLISHED = (
 has no L2, and contrasts by a bilinear discriminator, which has no temperature."""
 
 
-@dataclass(frozen=True, eq=False)
-class ReviewGraph:
+class ReviewGraph(nn.Module):
     """A graph whose edges are the train interactions, in their order.
 
     Args:
@@ -78,11 +76,23 @@ class ReviewGraph:
         weight: Weight of each edge, 1 / sqrt(degree of its user * degree of its item).
     """
 
-    adj: NormAdj
-    edge: Int[Tensor, " nnz"]
-    user: Int[Tensor, " edges"]
-    item: Int[Tensor, " edges"]
-    weight: Float[Tensor, " edges"]
+    edge: Tensor
+    user: Tensor
+    item: Tensor
+    weight: Tensor
+
+    def __init__(
+        self,
+        adj: NormAdj,
+        edge: Int[Tensor, " nnz"],
+        user: Int[Tensor, " edges"],
+        item: Int[Tensor, " edges"],
+        weight: Float[Tensor, " edges"],
+    ) -> None:
+        super().__init__()
+        self.adj = adj
+        for name, tensor in (("edge", edge), ("user", user), ("item", item), ("weight", weight)):
+            self.register_buffer(name, tensor, persistent=False)
 
 
 def review_graph(train: Dataset) -> ReviewGraph:
@@ -248,7 +258,7 @@ class RGCL(nn.Module):
     def _kept(self) -> Tensor:
         """A Bernoulli draw for each edge, 1 on average."""
         kept = torch.rand(len(self.graph.weight), generator=self.noise) >= self.dropout
-        return kept / (1 - self.dropout)
+        return kept.to(self.graph.weight.device) / (1 - self.dropout)
 
     @staticmethod
     def _rank(g_user: Tensor, g_item: Tensor, g_negative: Tensor) -> Tensor:

@@ -94,7 +94,9 @@ def noisy_layers(graph: GraphTower, eps: float, noise: torch.Generator) -> list[
     layers: list[Tensor] = [graph.ego]
     for _ in range(graph.n_layers):
         layer = propagate(graph.adj, layers[-1], 1, include_ego=False)
-        direction = functional.normalize(torch.rand(layer.shape, generator=noise, dtype=layer.dtype), dim=1)
+        direction = functional.normalize(
+            torch.rand(layer.shape, generator=noise, dtype=layer.dtype).to(layer.device), dim=1
+        )
         layers.append(layer + torch.sign(layer.detach()) * direction * eps)
     return layers
 

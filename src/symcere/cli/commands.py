@@ -20,6 +20,7 @@ from symcere.cli.options import (
     Columns,
     ConditioningOption,
     Datasets,
+    Device,
     EncoderOption,
     ExportName,
     File,
@@ -154,6 +155,7 @@ def run(
     settings: SetOption = None,
     cache: Cache = Path("runs/cache"),
     threads: Threads = None,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -167,7 +169,7 @@ def run(
         ingestion_of(file, source, columns or [], filters, items, skip_bad=skip_bad), out,
         *splitting_of(split, folds, seed, seeds),
         encoding_of(encoder, text_dim, conditioning, max_tokens, profile, noise), systems, settings or [], cache,
-        threads, imports=import_run or [], quiet=quiet,
+        threads, device, imports=import_run or [], quiet=quiet,
     )  # fmt: skip
     show_result(result, as_json=as_json)
 
@@ -245,7 +247,7 @@ def demo(
     result = _run(
         ingestion_of(file, None, [], filters_of(5), None, skip_bad=False), out,
         *splitting_of(SplitName.RANDOM, None, seed, 1), encoding_of("auto"), ALL_SYSTEMS, [], out / "cache", None,
-        imports=[], quiet=quiet,
+        "cpu", imports=[], quiet=quiet,
     )  # fmt: skip
     ceiling = _ceiling(world, result.split)
     result.summary["ceiling"] = {"ndcg@10": ceiling}
@@ -380,6 +382,7 @@ def tune(
     skip_bad: SkipBad = False,
     cache: Cache = Path("runs/cache"),
     threads: Threads = None,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -393,6 +396,7 @@ def tune(
     from symcere.pipeline.bench import seeded
     from symcere.pipeline.tune import tune as search
     from symcere.pipeline.tune import write_tuned
+    from symcere.training.device import on_device
 
     chosen = systems_of(systems, {})
     data = bench_data_of(datasets, k_core, columns or [], source, skip_bad=skip_bad)
@@ -401,7 +405,7 @@ def tune(
     _set_threads(threads)
     message = "Interrupted. Finished trials are kept; the same command goes on from there."
     written: list[Path] = []
-    with interruptible(message), ScreenWatch(quiet=quiet) as watch:
+    with on_device(device), interruptible(message), ScreenWatch(quiet=quiet) as watch:
         for each in data:
             made = seeded(each, out, watch, splitting=splitting, seeds=over, encoding=encoding, cache=cache)
             about = {"dataset": each.name, "split": split.value, "seeds": list(over), "trials": trials,
@@ -437,6 +441,7 @@ def bench(
     skip_bad: SkipBad = False,
     cache: Cache = Path("runs/cache"),
     threads: Threads = None,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -446,19 +451,20 @@ def bench(
     them; other systems take their defaults, and the page says so.
     """
     from symcere.pipeline.bench import bench as run_bench
+    from symcere.training.device import on_device
 
     data = bench_data_of(datasets, k_core, columns or [], source, skip_bad=skip_bad)
     splittings = [splitting_of(name, None, seed, seeds) for name in split_names_of(splits)]
     chosen = systems_of(systems, {})
     _set_threads(threads)
-    with interruptible(), ScreenWatch(quiet=quiet) as watch:
-        page, impossible = run_bench(
+    with on_device(device), interruptible(), ScreenWatch(quiet=quiet) as watch:
+        page = run_bench(
             data, out, watch, splittings=splittings, encoding=encoding_of(encoder), cache=cache,
             systems=chosen, tuned=tuned, twins_too=ablation, command=shlex.join(["symcere", *sys.argv[1:]]),
         )  # fmt: skip
-        for sentence in impossible:
+        for sentence in page.notes:
             watch.console.print(f"[yellow]Note[/] {escape(sentence)}", soft_wrap=True)
-    show_bench(page, out, impossible, as_json=as_json)
+    show_bench(page, out, as_json=as_json)
 
 
 @app.command(
@@ -549,6 +555,7 @@ def _run(
     settings: Sequence[str],
     cache: Path,
     threads: int | None,
+    device: str,
     *,
     imports: Sequence[str],
     quiet: bool,
@@ -558,10 +565,11 @@ def _run(
     fitters = systems_of(systems, left_out | settings_of(settings))
     from symcere.pipeline.run import run as run_pipeline
     from symcere.pipeline.workspace import Workspace, remove_unfinished
+    from symcere.training.device import on_device
 
     _set_threads(threads)
     folder = out or folder_of(what.path)
-    with interruptible(), ScreenWatch(quiet=quiet) as watch:
+    with on_device(device), interruptible(), ScreenWatch(quiet=quiet) as watch:
         workspace = Workspace(folder, watch)
         remove_unfinished(folder)
         result = run_pipeline(

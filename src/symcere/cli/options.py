@@ -169,6 +169,7 @@ SetOption = Annotated[
 ]
 Cache = Annotated[Path, typer.Option("--cache", help="Folder of the vector cache, shared between runs.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads.", show_default=False)]
+Device = Annotated[str, typer.Option("--device", help="Where to train: cpu, cuda, cuda:1, or auto.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that symcere run wrote.", show_default=False)]

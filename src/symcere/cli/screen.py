@@ -294,14 +294,14 @@ def show_tuned(files: Sequence[Path], *, as_json: bool) -> None:
         Console().print(table)
 
 
-def show_bench(page: "BenchPage", folder: Path, impossible: Sequence[str], *, as_json: bool) -> None:
+def show_bench(page: "BenchPage", folder: Path, *, as_json: bool) -> None:
     """Print the verdict of a benchmark, and where its pages are."""
     from symcere.evaluation.bench_page import verdict
 
     summary = page.summary()
     sentences = verdict(summary)
     if as_json:
-        told = {"verdict": sentences, "means": summary.means, "impossible": list(impossible)}
+        told = {"verdict": sentences, "means": summary.means, "impossible": list(page.notes)}
         typer.echo(json.dumps(told | {"page": str(folder / "bench.html")}))
         return
     table = Table(box=box.SIMPLE_HEAD)

@@ -80,6 +80,8 @@ class BenchPage:
         twins: Ours without one part each, and controls.
         budget: What was tuned on what, with how many trials, in a sentence.
         goals: What was promised beforehand.
+        notes: What could not be measured, a sentence each.
+        brief: Whether to leave out what is folded away, and the section over all splits.
         label: The measure that decides.
 
     Raises:
@@ -94,6 +96,8 @@ class BenchPage:
     twins: tuple[str, ...] = ()
     budget: str = ""
     goals: tuple[Goal, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    brief: bool = False
     label: str = DECISIVE
 
     def __post_init__(self) -> None:
@@ -133,7 +137,7 @@ class BenchPage:
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """One section over all where there are several splits, then one a split."""
-        every = [_section(self, None)] if len(self.splits) > 1 else []
+        every = [_section(self, None)] if len(self.splits) > 1 and not self.brief else []
         return (*every, *(_section(self, split) for split in self.splits))
 
     @cached_property
@@ -262,7 +266,7 @@ def _section(page: BenchPage, split: str | None) -> Section:
         remarks=() if by_split else _remarks(outcomes, summary),
         tables=tuple(tables),
         pictures=_pictures(summary, word, by_split=by_split),
-        details=tuple(details),
+        details=() if page.brief else tuple(details),
     )
 
 

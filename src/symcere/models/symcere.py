@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from symcere.graph import propagate
 from symcere.losses import Known, bpr, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
@@ -16,7 +17,10 @@ Pairs: TypeAlias = Literal["user_item", "same_entity"]
 
 
 class SymcereModel(nn.Module):
-    """Two towers g (graph) and t (text); the final vector is normalise(g + text_weight * t).
+    """Two towers g (graph) and t (text); the final vector is normalise(g + text_weight * t + propagated_weight * p).
+
+    p is the mean over the hops of t propagated over the graph: for an item, what the users who chose it write, and
+    what is written of the other items they chose. Only the ranking term and the score read it.
 
     Args:
         graph: The graph tower.
@@ -24,6 +28,7 @@ class SymcereModel(nn.Module):
         n_users: How many of the nodes are users.
         temperature: Of every softmax, of BPR, and of the score.
         text_weight: Weight of the unit text vector beside the unit graph vector in the final vector.
+        propagated_weight: Weight of the unit vector p.
         positives: "known" takes every known pair for a positive (SINCERE) instead of leaving it out.
         pairs: What the cross-modal term joins: "user_item" g_u with t_i and t_u with g_i, "same_entity" g_u with t_u
             and g_i with t_i.
@@ -43,6 +48,7 @@ class SymcereModel(nn.Module):
         *,
         temperature: float,
         text_weight: float,
+        propagated_weight: float = 0.0,
         positives: Positives = "own",
         pairs: Pairs = "user_item",
         unit: bool = True,
@@ -51,6 +57,7 @@ class SymcereModel(nn.Module):
         super().__init__()
         self.graph, self.text, self.n_users = graph, text, n_users
         self.softmax_temperature, self.text_weight = temperature, text_weight
+        self.propagated_weight = propagated_weight
         self.pairs, self.unit, self.text_in_graph = pairs, unit, text_in_graph
         alone = symmetric_nce if unit else inner_product_nce
         self.nce = sincere_nce if positives == "known" else alone
@@ -75,7 +82,8 @@ class SymcereModel(nn.Module):
         t_negative = self._scaled(self.text(negative))
         g_user, g_item, ego = g[user], g[item], self.graph.ego
         user_text, item_text = x_user.any(1), x_item.any(1)
-        final = [self._fuse(g[n], t) for n, t in ((user, t_user), (item, t_item), (negative, t_negative))]
+        p = self._propagated()
+        final = [self._fuse(n, g, t, p) for n, t in ((user, t_user), (item, t_item), (negative, t_negative))]
         if self.pairs == "user_item":
             cross = self._nce(g_user, t_item, known, item_text) + self._nce(t_user, g_item, known, user_text)
         else:
@@ -106,13 +114,22 @@ class SymcereModel(nn.Module):
     def _scaled(self, x: Tensor) -> Tensor:
         return functional.normalize(x, dim=1) if self.unit else x
 
-    def _fuse(self, g: Tensor, t: Tensor) -> Tensor:
-        return self._scaled(g + self.text_weight * t)
+    def _propagated(self) -> Tensor | None:
+        """Vectors of all nodes by the text of their neighbourhood; None where the final vector does not read it."""
+        if not self.propagated_weight:
+            return None
+        graph = self.graph
+        return self._scaled(propagate(graph.adj, self._scaled(self.text()), graph.n_layers, include_ego=False))
+
+    def _fuse(self, node: Tensor | slice, g: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
+        """Final vectors of nodes; g and p are of all nodes, t of these."""
+        fused = g[node] + self.text_weight * t
+        return self._scaled(fused if p is None else fused + self.propagated_weight * p[node])
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Final vectors of users and items: unit rows, zero for a node with neither neighbours nor text."""
-        final = self._fuse(self._graph(), self._scaled(self.text()))
+        final = self._fuse(slice(None), self._graph(), self._scaled(self.text()), self._propagated())
         return final[: self.n_users], final[self.n_users :]
 
     @torch.no_grad()

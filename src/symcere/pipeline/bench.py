@@ -1,7 +1,7 @@
 """The benchmark: systems x data sets x splits x seeds, each fit a stage of its own, so that a kill loses one fit."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from symcere.data.ingest import Ingestion
@@ -103,7 +103,7 @@ def bench(
     tuned: Path,
     twins_too: bool,
     command: str,
-) -> tuple[BenchPage, list[str]]:
+) -> BenchPage:
     """Run the benchmark and write its pages.
 
     Args:
@@ -119,7 +119,7 @@ def bench(
         command: The command line, for the page.
 
     Returns:
-        The page, and what the data did not allow.
+        The page; its notes say what the data did not allow.
 
     Raises:
         ConfigError: If nothing can be measured.
@@ -143,9 +143,9 @@ def bench(
         impossible += refused
     if not outcomes:
         raise ConfigError(f"Nothing could be measured. {' '.join(impossible)}")
-    page = bench_page(outcomes, command, list(files.values()))
+    page = replace(bench_page(outcomes, command, list(files.values())), notes=tuple(impossible))
     write_page(page, folder)
-    return page, impossible
+    return page
 
 
 def bench_systems(chosen: Sequence[System], tuned: Path, *, twins_too: bool) -> list[System]:
@@ -154,7 +154,7 @@ def bench_systems(chosen: Sequence[System], tuned: Path, *, twins_too: bool) -> 
     Args:
         chosen: Baselines and SymCERE.
         tuned: File of tuned settings; systems that it does not hold stay as they are.
-        twins_too: Whether to add the twins of SymCERE, and light_gcn ranked by cosine.
+        twins_too: Whether to add the twins of SymCERE, SymCERE untuned, and light_gcn ranked by cosine.
 
     Returns:
         All of them, SymCERE before its twins.
@@ -163,7 +163,11 @@ def bench_systems(chosen: Sequence[System], tuned: Path, *, twins_too: bool) -> 
     systems = [tuned_system(system, found) for system in chosen]
     if twins_too:
         systems += [cosine_at_test(system) for system in systems if system.name == "light_gcn"]
-        systems += [twin for system in systems if system.name == OURS for twin in twins(system)]
+        tuned_ours = [system for system in systems if system.name == OURS]
+        systems += [twin for system in tuned_ours for twin in twins(system)]
+        systems += [
+            replace(ours(), name=f"{OURS}:defaults") for each in tuned_ours if each.candidates != ours().candidates
+        ]
     return systems
 
 

@@ -32,6 +32,7 @@ from symcere.text.encoders import Encoder, Progress
 from symcere.text.features import TextFeatures, encode_reviews
 from symcere.text.profiles import Weighting
 from symcere.training.config import Settings
+from symcere.training.device import current_device
 from symcere.training.loop import Epoch
 from symcere.training.tuning import valid_ndcg
 
@@ -272,12 +273,14 @@ def fit_system(
             "n_candidates": len(system.candidates),
             "popularity_weight": fitted.popularity_weight,
             "valid_ndcg@10": on_valid,
+            "device": str(device),
             "fit_seconds": fit_seconds,
             "test_seconds": test_seconds,
             "whole": {label: value for label, value in values.items() if not isinstance(value, ndarray)},
         }
 
-    parts = [list(keys), dict(system.settings), seed]
+    device = current_device()
+    parts = [list(keys), dict(system.settings), seed, *([device.type] if device.type != "cpu" else [])]
     folder, manifest = workspace.stage(f"{system.name}-seed{seed}".replace(":", "-"), parts, make)
     table = pl.read_parquet(folder / "per_user.parquet")
     loaded = manifest["whole"] | {label: table[label].to_numpy() for label in table.columns if label != "user"}

@@ -22,6 +22,7 @@ from symcere.pipeline.systems import System
 from symcere.pipeline.workspace import Watch
 from symcere.text.features import TextFeatures
 from symcere.training.config import Settings
+from symcere.training.device import current_device
 from symcere.training.loop import Epoch
 from symcere.training.space import Real, Space, Whole
 from symcere.training.tuning import valid_ndcg
@@ -273,6 +274,7 @@ def _run_trial(
     trial.set_user_attr("settings", settings.model_dump(mode="json"))
     trial.set_user_attr("by_seed", by_seed)
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 3))
+    trial.set_user_attr("device", str(current_device()))
     trial.set_user_attr("code", code_digest()[:12])
     study.tell(trial, float(np.mean(by_seed)) if state == optuna.trial.TrialState.COMPLETE else None, state)
 

@@ -24,6 +24,11 @@ class Batch:
     negative: Int[Tensor, " batch"]
     known: Known
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        user, item, negative = (side.to(device, non_blocking=True) for side in (self.user, self.item, self.negative))
+        return Batch(user, item, negative, self.known.to(device))
+
     @property
     def known_share(self) -> float:
         """Known pairs as a share of all off-diagonal pairs."""

@@ -1,7 +1,8 @@
 """`fit`, and the one loop that steps an optimiser: it reads top to bottom."""
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +22,7 @@ from symcere.recommender import Recommender, with_unit_spread
 from symcere.text.features import TextFeatures
 from symcere.training.batches import Batch, batches
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
+from symcere.training.device import current_device
 from symcere.training.known import Mask
 from symcere.training.text import profiles, without_own
 from symcere.training.tuning import choose_popularity_weight
@@ -45,6 +47,10 @@ class Model(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What the optimiser moves."""
+        ...
+
+    def to(self, device: torch.device) -> object:
+        """Move all of it to a device."""
         ...
 
 
@@ -123,6 +129,7 @@ def fit(
         len(train.users),
         temperature=settings.temperature,
         text_weight=settings.text_weight,
+        propagated_weight=settings.propagated_weight,
         positives=settings.positives,
         pairs=settings.pairs,
         unit=settings.unit,
@@ -172,19 +179,22 @@ def optimise(
     Raises:
         DivergedError: If a term of the loss is no longer finite.
     """
-    optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate)
+    device = current_device()
+    model.to(device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=device.type == "cuda")
     draws = rng.stream(seed, "batches")
     best: tuple[float, int, Recommender] | None = None
     began = time.perf_counter()
     for epoch in range(1, schedule.max_epochs + 1):
         steps: list[dict[str, float]] = []
-        for batch in batches(train, schedule.batch_size, mask, draws):
+        for drawn in batches(train, schedule.batch_size, mask, draws):
+            batch = drawn.to(device)
             optimiser.zero_grad()
             terms = model.terms(batch.user, batch.item, batch.negative, batch.known)
             loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-            _check_finite(terms, epoch)
             loss.backward()  # type: ignore[no-untyped-call]
             steps.append(_step_log(model, batch, terms, loss))
+            _check_finite(steps[-1], terms, epoch)
             optimiser.step()
         validated: tuple[float, float] | None = None
         if epoch % schedule.valid_every == 0 or epoch == schedule.max_epochs:
@@ -238,7 +248,7 @@ def graph_tower(train: Dataset, settings: GraphSettings, generator: torch.Genera
 
 def _recommender(model: Model, train: Dataset, valid: HeldOut) -> Recommender:
     """The model as it stands, its dial at 0."""
-    user_emb, item_emb = (np.ascontiguousarray(emb.numpy()) for emb in model.embeddings())
+    user_emb, item_emb = (np.ascontiguousarray(emb.cpu().numpy()) for emb in model.embeddings())
     system = Recommender(
         users=train.users,
         items=train.items,
@@ -252,20 +262,17 @@ def _recommender(model: Model, train: Dataset, valid: HeldOut) -> Recommender:
     return system if model.temperature else with_unit_spread(system)
 
 
-def _check_finite(terms: Mapping[str, Tensor], epoch: int) -> None:
-    for name, term in terms.items():
-        if not torch.isfinite(term):
+def _check_finite(step: Mapping[str, float], terms: Iterable[str], epoch: int) -> None:
+    for name in terms:
+        if not math.isfinite(step[name]):
             raise DivergedError(
-                f"Training diverged in epoch {epoch}: the term {name!r} is {float(term.detach())}. Lower the "
+                f"Training diverged in epoch {epoch}: the term {name!r} is {step[name]}. Lower the "
                 "learning rate, or raise the temperature."
             )
 
 
 def _step_log(model: Model, batch: Batch, terms: Mapping[str, Tensor], loss: Tensor) -> dict[str, float]:
     grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return {
-        **{name: float(term.detach()) for name, term in terms.items()},
-        "loss": float(loss.detach()),
-        "grad_norm": float(nn.utils.get_total_norm(grads)),
-        "known_share": batch.known_share,
-    }
+    values = [*(term.detach() for term in terms.values()), loss.detach(), nn.utils.get_total_norm(grads)]
+    named = zip([*terms, "loss", "grad_norm"], torch.stack(values).tolist(), strict=True)  # one wait for the device
+    return {**dict(named), "known_share": batch.known_share}

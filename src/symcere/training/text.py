@@ -83,7 +83,7 @@ def review_of_pair(train: Dataset) -> ReviewOfPair:
     key, order = torch.sort(torch.from_numpy(train.user.astype(np.int64) * n_items + train.item))
 
     def review(user: Int[Tensor, " batch"], item: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        return order[torch.searchsorted(key, user * n_items + item)]
+        return order[torch.searchsorted(key, (user * n_items + item).cpu())].to(user.device)
 
     return review
 
@@ -106,8 +106,8 @@ def without_own(train: Dataset, text: TextFeatures) -> PairFeatures:
 
     def of_pairs(user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         item = item - n_users
-        left = text.left_out(user.numpy(), item.numpy(), review(user, item).numpy())
-        return torch.from_numpy(left[0]), torch.from_numpy(left[1])
+        left = text.left_out(*(of.cpu().numpy() for of in (user, item, review(user, item))))
+        return torch.from_numpy(left[0]).to(user.device), torch.from_numpy(left[1]).to(user.device)
 
     return of_pairs
 

@@ -2,22 +2,42 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.evaluation.compare import measure
-from symcere.evaluation.measures import mean, ndcg
-from symcere.ranking import Scorer
+from symcere.evaluation import metrics
+from symcere.ranking import Scorer, places
 from symcere.recommender import Recommender, Scored, unit_rows, with_unit_spread
 from symcere.training.config import POPULARITY_WEIGHTS
 
 System = TypeVar("System", bound=Scored)
 
+_K = 10
+
 
 def valid_ndcg(system: Scorer, train: Dataset, valid: HeldOut) -> float:
     """Mean NDCG@10 on valid; items seen in train are not ranked. The number that every choice is made by."""
-    return mean(measure(system, train, valid, [ndcg(10)], exclude=train.seen)["ndcg@10"])
+    return float(_valid_ndcg(lambda user: [system.score(user)], train, valid)[0])
+
+
+def _valid_ndcg(
+    scores_of: Callable[[ndarray], Iterable[ndarray]], train: Dataset, valid: HeldOut
+) -> Float[ndarray, " views"]:
+    """The same number under several views of the scores."""
+    relevant = valid.matrix
+    degree = np.diff(relevant.indptr)
+    user = np.repeat(np.arange(len(degree)), degree)
+    ndcg = []
+    for place in places(scores_of, user, relevant.indices, train.seen):
+        hits = np.zeros((len(degree), _K), dtype=bool)
+        hits[user[place < _K], place[place < _K]] = True
+        ndcg.append(metrics.ndcg(hits[degree > 0], degree[degree > 0]).mean())
+    return np.array(ndcg)
 
 
 def choose_popularity_weight(
@@ -34,7 +54,15 @@ def choose_popularity_weight(
     Returns:
         The system with its dial set, and its valid NDCG@10.
     """
-    return choose((system.with_popularity_weight(weight) for weight in popularity_weights), train, valid)
+
+    def dialled(user: ndarray) -> Iterator[ndarray]:
+        affinity = system.affinity(user) / np.float32(system.temperature)
+        for weight in popularity_weights:
+            yield affinity + np.float32(weight) * system.log_popularity
+
+    ndcg = _valid_ndcg(dialled, train, valid)
+    best = int(ndcg.argmax())
+    return system.with_popularity_weight(popularity_weights[best]), float(ndcg[best])
 
 
 def choose(candidates: Iterable[System], train: Dataset, valid: HeldOut) -> tuple[System, float]:

@@ -1,0 +1,182 @@
+"""docs/results.md: SymCERE against every tuned baseline on six data sets, its twins, and what was promised.
+
+    python runs/results.py DATA [--only NAME,NAME] [--seeds 3] [--out runs/results]
+
+DATA is the folder of real reviews. Settings come from runs/tuned (made by `symcere tune`, see docs/log.md). Every fit
+is kept in OUT, so that a run that was killed goes on; two processes with different --only share the work, and the
+page is written when both are done and the command is given once more, without --only.
+"""
+
+import argparse
+import dataclasses
+import math
+import shlex
+import sys
+from pathlib import Path
+
+from symcere.cli.options import SplitName
+from symcere.cli.screen import ScreenWatch
+from symcere.cli.words import bench_data_of, encoding_of, splitting_of, systems_of
+from symcere.evaluation.bench import Summary
+from symcere.evaluation.bench_page import BenchPage, Goal, to_markdown
+from symcere.evaluation.bench_tables import number, percent
+from symcere.manifest import write_file
+from symcere.pipeline.bench import bench_page, bench_systems, outcomes_of, write_page
+
+ROOT = Path(__file__).resolve().parent.parent
+DATASETS = (
+    "Musical Instruments={}/amazon-2014/reviews_Musical_Instruments_5.json.gz@5",
+    "TripAdvisor={}/tripadvisor/reviews_core3.parquet@3",
+    "Gift Cards={}/amazon-2018/Gift_Cards_5.json.gz@5",
+    "All Beauty={}/amazon-2018/All_Beauty_5.json.gz@3",
+    "Zomato={}/zomato/reviews.parquet@3",
+    "Yelp={}/yelp/yelp_academic_dataset_review.json.gz@3",
+)
+OTHER_SPLITS = (SplitName.TEMPORAL, SplitName.COLD_ITEMS, SplitName.COLD_USERS)
+COLD = ("popularity", "text_only", "rlmrec_con", "alpha_rec", "narre", "symcere")
+"""Systems that can rank an item, or serve a user, without interactions; and popularity, the floor."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs/results"))
+    words = parser.parse_args()
+    data = bench_data_of([word.format(words.data) for word in DATASETS], 5, [], None, skip_bad=False)
+    if words.only:
+        data = [each for each in data if each.name in words.only.split(",")]
+    every = systems_of("all", {})
+    files = {each.slug: ROOT / "runs" / "tuned" / f"{each.slug}.json" for each in data}
+    outcomes, impossible = [], []
+    with ScreenWatch(quiet=False) as watch:
+        for names, n_seeds, chosen, twins_too in (
+            ((SplitName.RANDOM,), words.seeds, every, False),
+            (OTHER_SPLITS, 1, every, False),
+            ((SplitName.RANDOM,), words.seeds, every, True),
+        ):
+            outcomes = outcomes if not twins_too else [each for each in outcomes if each.split != SplitName.RANDOM]
+            for each in data:
+                for name in names:
+                    cold = name in (SplitName.COLD_ITEMS, SplitName.COLD_USERS)
+                    systems = [system for system in chosen if not cold or system.name in COLD]
+                    found, refused = outcomes_of(
+                        each,
+                        words.out,
+                        watch,
+                        splittings=[splitting_of(name, None, 0, n_seeds)],
+                        encoding=encoding_of("auto"),
+                        cache=words.out / "cache",
+                        systems=bench_systems(systems, files[each.slug], twins_too=twins_too),
+                    )
+                    outcomes += found
+                    impossible += refused
+    if words.only:
+        return
+    order = [SplitName.RANDOM, *OTHER_SPLITS]
+    outcomes.sort(key=lambda outcome: order.index(SplitName(outcome.split)))
+    page = bench_page(outcomes, shlex.join(["python", "runs/results.py", "DATA"]), list(files.values()))
+    page = dataclasses.replace(page, title="Results", goals=tuple(goals(page)), notes=tuple(impossible))
+    write_page(page, words.out)
+    write_file(ROOT / "docs" / "results.md", to_markdown(dataclasses.replace(page, brief=True)))
+    for name, svg in page.pictures.items():
+        write_file(ROOT / "docs" / "figures" / name, svg)
+    for goal in page.goals:
+        sys.stdout.write(f"{'reached    ' if goal.reached else 'NOT reached'} {goal.claim} {goal.found}\n")
+
+
+def goals(page: BenchPage) -> list[Goal]:
+    """The figures that were promised before anything was measured, each beside what was found."""
+    random = page.summary(SplitName.RANDOM.value)
+    return [_ahead(random), *_significant(page, random), _never_behind(random), *_gains(random), *_cold(page)]
+
+
+def _ahead(random: Summary) -> Goal:
+    best = random.best_baseline or ""
+    own, base = random.means[random.ours], random.means[best]
+    ahead = [name for name in random.baselines if random.means.get(name, math.inf) >= own]
+    return Goal(
+        "Ahead of every tuned baseline in mean NDCG@10 over the data sets, random split.",
+        f"{own:.4f} against {base:.4f} of {best}, the best of them"
+        + (f"; not ahead of {', '.join(ahead)}." if ahead else "."),
+        not ahead,
+    )
+
+
+def _significant(page: BenchPage, random: Summary) -> list[Goal]:
+    made = []
+    for outcome in random.outcomes:
+        if outcome.dataset in ("Musical Instruments", "TripAdvisor"):
+            best = max(page.baselines, key=lambda name, outcome=outcome: outcome.mean(name))
+            found = page.against_baselines[outcome][best]
+            made.append(
+                Goal(
+                    f"Significantly ahead of the best tuned baseline on {outcome.dataset} (Holm, p < 0.05).",
+                    f"{outcome.mean(page.ours):.4f} against {outcome.mean(best):.4f} of {best}: difference "
+                    f"{found.test.difference:+.4f}, p {found.p_t:.2g} after Holm.",
+                    found.verdict == "win",
+                )
+            )
+    return made
+
+
+def _never_behind(random: Summary) -> Goal:
+    behind = [
+        f"{name} on {outcome.dataset}"
+        for outcome, tests in zip(random.outcomes, random.tests, strict=True)
+        for name, found in tests.items()
+        if found.verdict == "loss"
+    ]
+    win, tie, loss = random.total
+    return Goal(
+        "Never significantly behind a tuned baseline on any data set.",
+        f"{win} wins, {tie} ties, {loss} losses" + (f": behind {', '.join(behind)}." if behind else "."),
+        not behind,
+    )
+
+
+def _gains(random: Summary) -> list[Goal]:
+    by_dataset = dict(zip((outcome.dataset for outcome in random.outcomes), random.gains("light_gcn"), strict=True))
+    made = [
+        Goal(f"At least {percent(bar)} over the tuned light_gcn on {name}.", percent(by_dataset[name]), gain >= bar)
+        for name, bar in (("TripAdvisor", 1.0), ("Musical Instruments", 0.15))
+        for gain in [by_dataset.get(name, math.nan)]
+    ]
+    for name in ("alpha_rec", "rlmrec_con"):
+        each = ", ".join(
+            f"{outcome.dataset} {percent(gain)}"
+            for outcome, gain in zip(random.outcomes, random.gains(name), strict=True)
+        )
+        gain = random.gain(name)
+        made.append(
+            Goal(f"At least +10 % in the mean over {name} with the dial.", f"{percent(gain)} ({each}).", gain >= 0.1)
+        )
+    return made
+
+
+def _cold(page: BenchPage) -> list[Goal]:
+    cold = page.of_split(SplitName.COLD_ITEMS.value)
+    if not cold:
+        return []
+    rankers = [name for name in page.baselines if name in COLD]
+    ratios = []
+    for outcome in cold:
+        best = max(rankers, key=lambda name, outcome=outcome: outcome.mean(name))
+        base = outcome.mean(best)
+        ratios.append((outcome.mean(page.ours) / base if base else math.nan, outcome, best))
+    said = "; ".join(
+        f"{o.dataset} {number(o.mean(page.ours))} against {number(o.mean(best))} of {best} ({ratio:.2f}x)"
+        for ratio, o, best in ratios
+    )
+    return [
+        Goal(
+            "Cold items: at least twice the best baseline that can rank them.",
+            f"{said}.",
+            all(ratio >= 2 for ratio, *_ in ratios),
+        )
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Where training runs: the choice of a device, and that everything moves there."""
+
+import pytest
+import torch
+from torch import nn
+
+import symcere as sc
+from symcere.training.device import current_device, on_device
+from symcere.training.tuning import valid_ndcg
+from test_systems import QUICK, SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
+
+LEARNED = [name for name, system in SYSTEMS.items() if hasattr(system.candidates[0], "max_epochs")]
+
+
+def test_training_runs_on_the_processor_unless_told_otherwise():
+    assert current_device() == torch.device("cpu")
+    with pytest.raises(RuntimeError, match="inside"), on_device("cpu"):
+        raise RuntimeError("inside")
+    assert current_device() == torch.device("cpu")
+    with on_device("auto") as device:
+        assert current_device() == device == torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("gpu", "No device 'gpu'. Valid: auto"), ("meta", "Cannot train on 'meta'"), ("cuda:99", "No device 'cuda:99'")],
+)
+def test_a_device_that_is_not_there_is_a_sentence(name, message):
+    with pytest.raises(sc.ConfigError, match=message), on_device(name):
+        pass
+
+
+def tensors_that_stay(module: nn.Module) -> list[str]:
+    """Plain tensors of a module and its parts: nothing moves them along."""
+    return [
+        f"{path}.{name}"
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if isinstance(value, torch.Tensor)
+    ]
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_every_tensor_of_a_model_moves_with_it(split, reviewed, monkeypatch, name):  # noqa: F811
+    moved = []
+
+    def note(self, *args, **kwargs):
+        moved.append(self)
+        return original(self, *args, **kwargs)
+
+    original = nn.Module.to
+    monkeypatch.setattr(nn.Module, "to", note)
+    fit_first(SYSTEMS[name], split, reviewed)
+    assert moved
+    for model in moved:
+        assert tensors_that_stay(model) == []
+
+
+def test_what_does_not_move_is_found():
+    model = nn.Linear(2, 2)
+    model.stays = torch.zeros(1)
+    assert tensors_that_stay(nn.Sequential(model)) == ["0.stays"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", LEARNED)
+def test_the_gpu_learns_the_same(split, reviewed, name):  # noqa: F811
+    here = fit_first(SYSTEMS[name], split, reviewed)
+    with on_device("cuda"):
+        there = fit_first(SYSTEMS[name], split, reviewed)
+    ndcg = [valid_ndcg(each, split.train, split.valid) for each in (here, there)]
+    assert ndcg[1] == pytest.approx(ndcg[0], abs=0.02)
