@@ -103,7 +103,9 @@ if TYPE_CHECKING:
     from symcere.text.profiles import Helpfulness, InverseFrequency, Length, Recency
     from symcere.text.sentence import sentence_encoder
     from symcere.text.tfidf import tfidf_encoder
+    from symcere.training.checkpoint import checkpointing
     from symcere.training.config import SymcereSettings
+    from symcere.training.device import on_device
     from symcere.training.loop import fit
 
 _HOME = {
@@ -162,7 +164,9 @@ _HOME = {
     "symcere.text.profiles": ("Helpfulness", "InverseFrequency", "Length", "Recency"),
     "symcere.text.sentence": ("sentence_encoder",),
     "symcere.text.tfidf": ("tfidf_encoder",),
+    "symcere.training.checkpoint": ("checkpointing",),
     "symcere.training.config": ("SymcereSettings",),
+    "symcere.training.device": ("on_device",),
     "symcere.training.loop": ("fit",),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -31,6 +31,7 @@ from symcere.text.corpus import Part
 from symcere.text.encoders import Encoder, Progress
 from symcere.text.features import TextFeatures, encode_reviews
 from symcere.text.profiles import Weighting
+from symcere.training.checkpoint import checkpointing
 from symcere.training.config import Settings
 from symcere.training.device import current_device
 from symcere.training.loop import Epoch
@@ -247,7 +248,8 @@ def fit_system(
                 note = f"{epoch.epoch:,}/{system.max_epochs:,} epochs at most, loss {epoch.loss:.3f}{known}"
                 workspace.watch.progress("", epoch.epoch / system.max_epochs, note)
 
-            fitted = system.fit(split.train, split.valid, text, settings, seed, on_epoch)
+            with checkpointing(workspace.folder / "checkpoints"):
+                fitted = system.fit(split.train, split.valid, text, settings, seed, on_epoch)
             ndcg = valid_ndcg(fitted, split.train, split.valid)
             if best is None or ndcg > best[0]:
                 best = (ndcg, fitted, settings)

@@ -21,6 +21,7 @@ from symcere.manifest import VERSION, code_digest, digest, write_file, writing
 from symcere.pipeline.systems import System
 from symcere.pipeline.workspace import Watch
 from symcere.text.features import TextFeatures
+from symcere.training.checkpoint import checkpointing
 from symcere.training.config import Settings
 from symcere.training.device import current_device
 from symcere.training.loop import Epoch
@@ -91,7 +92,8 @@ def tune(
                 study = _study(storage, name, system)
             n_before = len(_finished(study))
             try:
-                _search(study, system, data, n_trials, watch)
+                with checkpointing(storage.parent / "checkpoints"):
+                    _search(study, system, data, n_trials, watch)
             except ConfigError as error:
                 watch.end(stage, f"left out: {error}", time.perf_counter() - began, up_to_date=False)
                 continue

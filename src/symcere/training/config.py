@@ -117,13 +117,13 @@ class SymcereSettings(GraphSettings):
 SPACE: Space = {
     **GRAPH,
     "temperature": TEMPERATURE,
-    "text_weight": Real(0.2, 3.0, log=True),
+    "text_weight": Real(0.2, 8.0, log=True),
     "w_cross": Real(0.05, 3.0, log=True),
     "w_intra_graph": Real(0.05, 3.0, log=True),
     "w_intra_text": Real(0.05, 3.0, log=True),
     "w_bpr": Real(0.05, 3.0, log=True),
     "mask": Choice(("history", "same_item", "none")),
-    "propagated_weight": Choice((0.0, 0.5, 1.0)),
+    "propagated_weight": Choice((0.0, 0.5, 1.0, 3.0, 8.0)),
 }
 """What a search may move of SymCERE."""
 
@@ -134,5 +134,6 @@ PUBLISHED = (
         w_bpr=0.1,
     ),
     SymcereSettings(mask="none", propagated_weight=1.0),
+    SymcereSettings(mask="none", propagated_weight=3.0, text_weight=1.0, w_bpr=2.0),
 )  # fmt: skip
 """No settings of the paper are known to us: the defaults, and what did well in earlier trials (docs/log.md)."""

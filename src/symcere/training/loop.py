@@ -1,10 +1,13 @@
 """`fit`, and the one loop that steps an optimiser: it reads top to bottom."""
 
+import dataclasses
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,12 +18,14 @@ from symcere.data.dataset import Dataset, HeldOut, known_matrix
 from symcere.errors import DivergedError
 from symcere.graph import norm_adj
 from symcere.losses import Known
+from symcere.manifest import code_digest, digest
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
 from symcere.models.symcere import SymcereModel
 from symcere.recommender import Recommender, with_unit_spread
 from symcere.text.features import TextFeatures
 from symcere.training.batches import Batch, batches
+from symcere.training.checkpoint import current_checkpoints, random_state, set_random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.device import current_device
 from symcere.training.known import Mask
@@ -82,6 +87,8 @@ class Epoch:
     popularity_weight: float | None
     best_ndcg: float | None
 
+
+_BESIDE = ("loss", "grad_norm", "known_share")  # what the log of a step holds beside the terms
 
 OnEpoch = Callable[[Epoch], None]
 
@@ -162,6 +169,9 @@ def optimise(
 ) -> Recommender:
     """Step Adam on the weighted terms of a model until valid NDCG@10 stops rising.
 
+    Runs on `current_device()`. Inside `checkpointing` it keeps its state, and goes on from what a killed one left;
+    the epochs before are told again then.
+
     Args:
         model: The model; its parameters are moved.
         train: The train part.
@@ -179,51 +189,163 @@ def optimise(
     Raises:
         DivergedError: If a term of the loss is no longer finite.
     """
-    device = current_device()
+    device, checkpoints = current_device(), current_checkpoints()
+    key = _fit_key(model, train, valid, schedule, weights, seed, mask) if checkpoints else ""
     model.to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=device.type == "cuda")
     draws = rng.stream(seed, "batches")
-    best: tuple[float, int, Recommender] | None = None
-    began = time.perf_counter()
-    for epoch in range(1, schedule.max_epochs + 1):
-        steps: list[dict[str, float]] = []
-        for drawn in batches(train, schedule.batch_size, mask, draws):
+    at = _Progress()
+    if checkpoints:
+        checkpoints.begin()
+        if saved := checkpoints.load(key):
+            at = _restored(saved, model, optimiser, draws, train, valid)
+            for told in at.told if on_epoch else ():
+                on_epoch(told)  # type: ignore[misc]
+    began = time.perf_counter() - at.seconds
+    for epoch in range(at.epoch, schedule.max_epochs + 1):
+        if at.is_over(schedule):
+            break
+        epoch_draws, n_done = draws.bit_generator.state, len(at.steps)
+        for number, drawn in enumerate(batches(train, schedule.batch_size, mask, draws)):
             batch = drawn.to(device)
+            if number < n_done:
+                continue  # learned from before the fit was killed
+            streams = random_state(model, epoch_draws) if checkpoints and checkpoints.due else None
             optimiser.zero_grad()
             terms = model.terms(batch.user, batch.item, batch.negative, batch.known)
             loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
             loss.backward()  # type: ignore[no-untyped-call]
-            steps.append(_step_log(model, batch, terms, loss))
-            _check_finite(steps[-1], terms, epoch)
+            step = _step_log(model, batch, terms, loss)
+            _check_finite(step, terms, epoch, checkpoints.file(key) if checkpoints else None)
+            if checkpoints and streams:  # before the step: these parameters are known to give a finite loss
+                at.seconds = time.perf_counter() - began
+                checkpoints.save(key, {"key": key, "random": streams, **_saved(at, model, optimiser)})
             optimiser.step()
+            at.steps.append(step)
         validated: tuple[float, float] | None = None
         if epoch % schedule.valid_every == 0 or epoch == schedule.max_epochs:
             system, ndcg = choose_popularity_weight(
                 _recommender(model, train, valid), train, valid, schedule.popularity_weights
             )
             validated = (ndcg, system.popularity_weight)
-            if best is None or ndcg > best[0]:
-                best = (ndcg, epoch, system)
+            if at.best is None or ndcg > at.best[0]:
+                at.best = (ndcg, epoch, system)
+        mean = {name: float(np.mean([step[name] for step in at.steps])) for name in at.steps[0]}
+        told = Epoch(
+            epoch=epoch,
+            seconds=time.perf_counter() - began,
+            terms={name: mean[name] for name in mean if name not in _BESIDE},
+            loss=mean["loss"],
+            grad_norm=mean["grad_norm"],
+            known_share=mean["known_share"],
+            known_mass=known_mass(batch.user, batch.item, batch.known) if known_mass and on_epoch else 0.0,
+            valid_ndcg=validated[0] if validated else None,
+            popularity_weight=validated[1] if validated else None,
+            best_ndcg=at.best[0] if at.best else None,
+        )
+        at.epoch, at.steps = epoch + 1, []
+        at.told.append(told)
         if on_epoch:
-            mean = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
-            on_epoch(
-                Epoch(
-                    epoch=epoch,
-                    seconds=time.perf_counter() - began,
-                    terms={name: mean[name] for name in terms},
-                    loss=mean["loss"],
-                    grad_norm=mean["grad_norm"],
-                    known_share=mean["known_share"],
-                    known_mass=known_mass(batch.user, batch.item, batch.known) if known_mass else 0.0,
-                    valid_ndcg=validated[0] if validated else None,
-                    popularity_weight=validated[1] if validated else None,
-                    best_ndcg=best[0] if best else None,
-                )
-            )
-        if best and epoch - best[1] >= schedule.patience * schedule.valid_every:
-            break
-    assert best is not None  # the last epoch is always validated
-    return best[2]
+            on_epoch(told)
+    if checkpoints:
+        checkpoints.remove(key)
+    assert at.best is not None  # the last epoch is always validated
+    return at.best[2]
+
+
+@dataclass
+class _Progress:
+    """How far a fit has come: what is neither in the model nor in the optimiser nor in a random stream.
+
+    Args:
+        epoch: The epoch in hand.
+        steps: What its steps showed so far.
+        best: Valid NDCG@10, epoch and system of the best validation.
+        told: The epochs before.
+        seconds: Since training began, at the last checkpoint.
+    """
+
+    epoch: int = 1
+    steps: list[dict[str, float]] = field(default_factory=list)
+    best: tuple[float, int, Recommender] | None = None
+    told: list[Epoch] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def is_over(self, schedule: Schedule) -> bool:
+        """Whether patience ended at the end of the last epoch."""
+        return self.best is not None and self.epoch - 1 - self.best[1] >= schedule.patience * schedule.valid_every
+
+
+def _fit_key(
+    model: Model,
+    train: Dataset,
+    valid: HeldOut,
+    schedule: Schedule,
+    weights: Mapping[str, float],
+    seed: int,
+    mask: Mask,
+) -> str:
+    """Digest of all that decides a fit: code, data, text, initial values, settings, seed, device."""
+    tensors = [*model.parameters(), *(model.buffers() if isinstance(model, nn.Module) else ())]
+    sides = (train.user, train.item, valid.user, valid.item)
+    arrays = [*(tensor.detach().cpu().numpy() for tensor in tensors), *sides]
+    hashes = [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays]
+    settings = schedule.model_dump(mode="json")
+    return digest(
+        code_digest(), type(model).__name__, hashes, settings, dict(weights), seed, mask, str(current_device())
+    )
+
+
+def _saved(at: _Progress, model: Model, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state of a fit as plain values and tensors, but for its random streams."""
+    best = at.best and {
+        "ndcg": at.best[0],
+        "epoch": at.best[1],
+        "user_emb": torch.from_numpy(at.best[2].user_emb),
+        "item_emb": torch.from_numpy(at.best[2].item_emb),
+        "temperature": at.best[2].temperature,
+        "popularity_weight": at.best[2].popularity_weight,
+    }
+    return {
+        "parameters": [parameter.detach() for parameter in model.parameters()],
+        "optimiser": optimiser.state_dict(),
+        "epoch": at.epoch,
+        "steps": at.steps,
+        "best": best,
+        "told": [asdict(told) for told in at.told],
+        "seconds": at.seconds,
+    }
+
+
+def _restored(
+    saved: Mapping[str, Any],
+    model: Model,
+    optimiser: torch.optim.Optimizer,
+    draws: np.random.Generator,
+    train: Dataset,
+    valid: HeldOut,
+) -> _Progress:
+    """Put model, optimiser and random streams back to where they were saved; returns how far that was."""
+    with torch.no_grad():
+        for parameter, was in zip(model.parameters(), saved["parameters"], strict=True):
+            parameter.copy_(was)
+    optimiser.load_state_dict(saved["optimiser"])
+    set_random_state(model, draws, saved["random"])
+    best = saved["best"]
+    system = best and dataclasses.replace(
+        _recommender(model, train, valid),
+        user_emb=best["user_emb"].numpy(),
+        item_emb=best["item_emb"].numpy(),
+        temperature=best["temperature"],
+        popularity_weight=best["popularity_weight"],
+    )
+    return _Progress(
+        epoch=saved["epoch"],
+        steps=saved["steps"],
+        best=(best["ndcg"], best["epoch"], system) if best else None,
+        told=[Epoch(**told) for told in saved["told"]],
+        seconds=saved["seconds"],
+    )
 
 
 def torch_generator(seed: int, stream: str = "init") -> torch.Generator:
@@ -262,12 +384,14 @@ def _recommender(model: Model, train: Dataset, valid: HeldOut) -> Recommender:
     return system if model.temperature else with_unit_spread(system)
 
 
-def _check_finite(step: Mapping[str, float], terms: Iterable[str], epoch: int) -> None:
+def _check_finite(step: Mapping[str, float], terms: Iterable[str], epoch: int, checkpoint: Path | None) -> None:
     for name in terms:
         if not math.isfinite(step[name]):
+            kept = checkpoint is not None and checkpoint.exists()
             raise DivergedError(
                 f"Training diverged in epoch {epoch}: the term {name!r} is {step[name]}. Lower the "
                 "learning rate, or raise the temperature."
+                + (f" The last good checkpoint is {checkpoint}." if kept else "")
             )
 
 
