@@ -19,9 +19,9 @@ from symcere.pipeline.tune import write_tuned
 SMALL = {"dim": 8, "max_epochs": 3, "batch_size": 256}
 
 
-def tuned(folder, slug, **systems):
+def tuned(folder, slug, *, sizes=(), **systems):
     """Write tuned settings where bench looks for them; SymCERE's are quick to fit."""
-    about = {"dataset": slug, "split": "random", "seeds": [0, 1], "trials": 5, "encoder": "tfidf"}
+    about = {"dataset": slug, "split": "random", "seeds": [0, 1], "trials": 5, "encoder": "tfidf"} | dict(sizes)
     found = {name: {"settings": settings} for name, settings in {"symcere": SMALL, **systems}.items()}
     write_tuned(folder / "runs" / "tuned" / f"{slug}.json", found, about)
 
@@ -86,6 +86,17 @@ def test_the_page_says_what_was_tuned_and_what_was_not(file, symcere, tmp_path):
     assert one["settings"]["l2"] == 7.0
     assert one["n_candidates"] == 1
     assert two["n_candidates"] > 1  # untuned, the best of its own list
+
+
+def test_settings_tuned_on_other_data_are_named(file, symcere, tmp_path):
+    tuned(tmp_path, "one", sizes={"users": 7_000, "items": 3})
+    table = sc.k_core(sc.read_reviews(file), 5).table
+    tuned(tmp_path, "two", sizes={"users": table["user_id"].n_unique(), "items": table["item_id"].n_unique()})
+    code, _, err = symcere("bench", f"One={file}", f"Two={file}", *FEW)
+    assert code == 0, err
+    page = " ".join((tmp_path / "runs" / "bench" / "bench.md").read_text().split())
+    assert "The settings of one were tuned on other data: 7,000 users and 3 items there" in page
+    assert page.count("were tuned on other data") == 1
 
 
 @pytest.mark.slow

@@ -215,6 +215,8 @@ def test_tune_writes_settings_and_shows_them(file, symcere, tmp_path):
     code, out, err = symcere(*words, "--json")
     assert code == 0, err
     (found,) = json.loads(out).values()
+    sizes = {side: found["about"].pop(side) for side in ("users", "items")}
+    assert all(n > 1 for n in sizes.values())
     assert found["about"] == {"dataset": "A B", "split": "random", "seeds": [0], "trials": 1, "encoder": "tfidf"}
     assert (tmp_path / "runs" / "tuned" / "a-b.json").exists()
     code, out, _ = symcere(*words)

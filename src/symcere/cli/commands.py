@@ -409,7 +409,8 @@ def tune(
         for each in data:
             made = seeded(each, out, watch, splitting=splitting, seeds=over, encoding=encoding, cache=cache)
             about = {"dataset": each.name, "split": split.value, "seeds": list(over), "trials": trials,
-                     "encoder": made[0].text.encoder}  # fmt: skip
+                     "encoder": made[0].text.encoder, "users": len(made[0].split.train.users),
+                     "items": len(made[0].split.train.items)}  # fmt: skip
             found = search(each.name, made, chosen, trials, out / "trials.db", watch)
             written.append(tuned / f"{each.slug}.json")
             write_tuned(written[-1], found, about)

@@ -31,7 +31,12 @@ class BenchData:
     @property
     def slug(self) -> str:
         """The name as a file name: "Musical Instruments" is musical-instruments."""
-        return "-".join("".join(c if c.isalnum() else " " for c in self.name.lower()).split())
+        return slug_of(self.name)
+
+
+def slug_of(name: str) -> str:
+    """The name of a data set as a file name."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
 def outcomes_of(
@@ -191,11 +196,11 @@ def bench_page(outcomes: Sequence[Outcome], command: str, tuned: Sequence[Path])
         ours=OURS,
         baselines=tuple(name for name in names if name not in (OURS, *controls)),
         twins=tuple(controls),
-        budget=_budget(tuned, [name for name in names if name not in controls]),
+        budget=_budget(tuned, [name for name in names if name not in controls], outcomes),
     )
 
 
-def _budget(tuned: Sequence[Path], systems: Sequence[str]) -> str:
+def _budget(tuned: Sequence[Path], systems: Sequence[str], outcomes: Sequence[Outcome]) -> str:
     """What was tuned on what, and what was not, in a sentence each."""
     files = {path.stem: read_tuned(path) for path in tuned if path.exists()}
     tunable = [name for name in systems if name in {system.name for system in (*baselines(), ours()) if system.space}]
@@ -216,6 +221,15 @@ def _budget(tuned: Sequence[Path], systems: Sequence[str]) -> str:
             missing.setdefault(lacking, []).append(slug)
     said = [f"{how}: {names} on {', '.join(slugs)}." for (how, names), slugs in searched.items()]
     said += [f"Not tuned, defaults: {names} on {', '.join(slugs)}." for names, slugs in missing.items()]
+    sizes = {slug_of(outcome.dataset): (outcome.n_users, outcome.n_items) for outcome in outcomes}
+    for slug, whole in files.items():
+        n_users, n_items = (whole["about"].get(side) for side in ("users", "items"))
+        here = sizes.get(slug)
+        if here and None not in (n_users, n_items) and (n_users, n_items) != here:
+            said.append(
+                f"The settings of {slug} were tuned on other data: {n_users:,} users and {n_items:,} items there, "
+                f"{here[0]:,} and {here[1]:,} here."
+            )
     if searched:
         said.append(
             "Splits overlap: the valid part of one seed or split holds pairs of another's test part, so tuned "

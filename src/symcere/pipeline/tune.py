@@ -35,7 +35,7 @@ STARTUP = 4
 """Trials that are never cut short: there is nothing yet to compare them with."""
 
 ABOUT = ("dataset", "split", "seeds", "trials", "encoder")
-"""What a file of tuned settings says of its search."""
+"""What a file of tuned settings says of its search; beside it stand the users and items of the data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def write_tuned(path: Path, found: Mapping[str, Any], about: Mapping[str, Any]) 
     Args:
         path: A JSON file.
         found: What `tune` returned.
-        about: Data set, split, seeds, trials and encoder.
+        about: Data set, split, seeds, trials and encoder, users and items.
 
     Raises:
         OutputError: If it cannot be written.
