@@ -58,14 +58,14 @@ def without_seconds(found):
     return whole
 
 
-def test_every_system_gets_the_same_number_of_trials_and_its_published_settings_first(data, tmp_path):
+def test_every_system_gets_the_same_number_of_trials_and_what_is_known_of_it_first(data, tmp_path):
     ease = next(system for system in baselines() if system.name == "ease")
     found = tune("world", data, [toy(), ease, baselines()[0]], 7, tmp_path / "trials.db", Silent())
     assert set(found) == {"toy", "ease"}  # popularity has nothing to tune
     assert [len(entry["trials"]) for entry in found.values()] == [7, 7]
     assert found["ease"]["trials"][0]["settings"] == {"l2": 500.0}
     first = [trial["settings"]["weight"] for trial in found["toy"]["trials"]]
-    assert first[:3] == [-0.5, -0.25, 0.1]
+    assert first[:4] == [-0.5, -0.25, 0.1, ToySettings().weight]  # published, then what it has untuned
     assert len(set(first)) == 7
 
 

@@ -388,8 +388,9 @@ def tune(
 ) -> None:
     """Search the settings of SymCERE and the baselines, each with the same number of trials.
 
-    Trials are judged by valid NDCG@10 alone, averaged over the seeds; the published settings are always among them.
-    A search that was stopped goes on; all trials are kept. Several processes may search different --systems.
+    Trials are judged by valid NDCG@10 alone, averaged over the seeds; the published settings of a
+    system, and those it has untuned, are always among them. A search that was stopped goes on; all trials are kept.
+    Several processes may search different --systems.
     """
     from dataclasses import replace
 

@@ -53,10 +53,10 @@ def tune(
     """Search the settings of each system by mean valid NDCG@10 over the seeds.
 
     A trial fits one setting under one seed after the other; one that is below the median of the earlier trials after
-    some seed is cut short there, and counts as a trial. The published settings come first; then a tree-structured
-    Parzen estimator proposes. Each trial has its own random stream, so a search that was killed goes on as if it had
-    not been: what was finished is kept, what was under way is done again. Several processes may share the storage; a
-    system that another process is searching is waited for, and is up to date then.
+    some seed is cut short there, and counts as a trial. The published settings come first, then those that the system
+    has untuned; then a tree-structured Parzen estimator proposes. Each trial has its own random stream, so a search
+    that was killed goes on as if it had not been: what was finished is kept, what was under way is done again. Several
+    processes may share the storage; a system that another process is searching is waited for, and is up to date then.
 
     Args:
         dataset: Its name, for the screen.
@@ -220,7 +220,7 @@ def _search(study: "optuna.Study", system: System, data: Sequence[Seeded], n_tri
         study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # a killed run left it
     distributions = _distributions(system.space)
     while (n := len(_finished(study))) < n_trials:
-        _enqueue_published(study, system)
+        _enqueue_known(study, system)
         seed = int(rng.stream(n, f"trials of {system.name}").integers(2**31))
         study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP)
         trial = study.ask(distributions)
@@ -232,15 +232,21 @@ def _search(study: "optuna.Study", system: System, data: Sequence[Seeded], n_tri
         _run_trial(study, trial, system, settings, data, on_share)
 
 
-def _enqueue_published(study: "optuna.Study", system: System) -> None:
-    """Make the first published settings that were not tried the next trial, also after a kill."""
+def _enqueue_known(study: "optuna.Study", system: System) -> None:
+    """Make the first published or own settings that were not tried the next trial, also after a kill.
+
+    The own settings of a system are those it has untuned: no search may end below them for want of luck.
+    """
     import optuna
 
     tried = [trial.params for trial in _finished(study)]
     left = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
     waiting = [trial.system_attrs.get("fixed_params") for trial in left]
-    published = [{name: getattr(settings, name) for name in system.space} for settings in system.published]
-    untried = [params for params in published if params not in tried]
+    known = [
+        {name: getattr(settings, name) for name in system.space}
+        for settings in (*system.published, *system.candidates)
+    ]
+    untried = [params for params in known if params not in tried]
     if untried and untried[0] not in waiting:
         study.enqueue_trial(untried[0])
 
