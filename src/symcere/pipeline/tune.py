@@ -55,8 +55,9 @@ def tune(
     A trial fits one setting under one seed after the other; one that is below the median of the earlier trials after
     some seed is cut short there, and counts as a trial. The published settings come first, then those that the system
     has untuned; then a tree-structured Parzen estimator proposes. Each trial has its own random stream, so a search
-    that was killed goes on as if it had not been: what was finished is kept, what was under way is done again. Several
-    processes may share the storage; a system that another process is searching is waited for, and is up to date then.
+    that was killed goes on as if it had not been: what was finished is kept, what was under way is done again.
+    Several processes may share the storage; a system that another process is searching is waited for, and is up to
+    date then.
 
     Args:
         dataset: Its name, for the screen.
