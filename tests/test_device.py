@@ -7,7 +7,7 @@ from torch import nn
 import symcere as sc
 from symcere.training.device import current_device, on_device
 from symcere.training.tuning import valid_ndcg
-from test_systems import QUICK, SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
+from test_systems import SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
 
 LEARNED = [name for name, system in SYSTEMS.items() if hasattr(system.candidates[0], "max_epochs")]
 
@@ -50,7 +50,9 @@ def test_every_tensor_of_a_model_moves_with_it(split, reviewed, monkeypatch, nam
 
     original = nn.Module.to
     monkeypatch.setattr(nn.Module, "to", note)
-    fit_first(SYSTEMS[name], split, reviewed)
+    (settings, *_) = SYSTEMS[name].candidates
+    once = settings.model_copy(update={"max_epochs": 1})
+    SYSTEMS[name].fit(split.train, split.valid, reviewed, once, 0, lambda _: None)
     assert moved
     for model in moved:
         assert tensors_that_stay(model) == []
