@@ -88,6 +88,7 @@ def test_the_page_says_what_was_tuned_and_what_was_not(file, symcere, tmp_path):
     assert two["n_candidates"] > 1  # untuned, the best of its own list
 
 
+@pytest.mark.slow
 def test_settings_tuned_on_other_data_are_named(file, symcere, tmp_path):
     tuned(tmp_path, "one", sizes={"users": 7_000, "items": 3})
     table = sc.k_core(sc.read_reviews(file), 5).table

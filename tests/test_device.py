@@ -40,7 +40,12 @@ def tensors_that_stay(module: nn.Module) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", LEARNED)
+QUICK_ONES = ("symcere", "rgcl", "narre")  # those that hold most
+
+EACH = [name if name in QUICK_ONES else pytest.param(name, marks=pytest.mark.slow) for name in LEARNED]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_every_tensor_of_a_model_moves_with_it(split, reviewed, monkeypatch, name):  # noqa: F811
     moved = []
 
