@@ -53,11 +53,8 @@ def main() -> None:
     files = {each.slug: ROOT / "runs" / "tuned" / f"{each.slug}.json" for each in data}
     outcomes, impossible = [], []
     with ScreenWatch(quiet=False) as watch:
-        rounds = [((SplitName.RANDOM,), words.seeds, False), (OTHER_SPLITS, 1, False)]
-        if not words.no_twins:
-            rounds.append(((SplitName.RANDOM,), words.seeds, True))
+        rounds = [((SplitName.RANDOM,), words.seeds, not words.no_twins), (OTHER_SPLITS, 1, False)]
         for names, n_seeds, twins_too in rounds:
-            outcomes = outcomes if not twins_too else [each for each in outcomes if each.split != SplitName.RANDOM]
             for each in data:
                 for name in [name for name in names if name in words.splits.split(",")]:
                     cold = name in (SplitName.COLD_ITEMS, SplitName.COLD_USERS)

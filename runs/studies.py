@@ -28,7 +28,7 @@ from symcere.evaluation.measures import mean, standard_measures
 from symcere.manifest import write_file
 from symcere.pipeline.bench import BenchData
 from symcere.pipeline.stages import Fitted, divide, encode, fit_all, ingest
-from symcere.pipeline.systems import System, baselines, ours
+from symcere.pipeline.systems import System, baselines, ours, twins
 from symcere.pipeline.tune import read_tuned, tuned_system
 from symcere.pipeline.workspace import Workspace
 from symcere.training.config import POPULARITY_WEIGHTS
@@ -84,9 +84,7 @@ def robustness(places: Sequence[Place]) -> Iterator[Part]:
     for place in places:
         found = place.systems()
         own = found["symcere"]
-        (settings,) = own.candidates
-        idle = {"text_weight": 0.0, "propagated_weight": 0.0, "w_cross": 0.0, "w_intra_text": 0.0}
-        no_text = replace(own, name="symcere:no_text", candidates=(settings.model_copy(update=idle),))
+        no_text = next(twin for twin in twins(own) if twin.name == "symcere:no_text")
         clean = ndcg_of(place.fitted([own, no_text, found["alpha_rec"]]))
         floor = clean["symcere:no_text"]
         curves: dict[str, list[float]] = {}

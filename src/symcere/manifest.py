@@ -38,6 +38,11 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
+def digest_array(array: Any) -> str:
+    """SHA-256 of the bytes of a NumPy array."""
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
 @functools.cache
 def code_digest(part: str = ".") -> str:
     """SHA-256 of the package's own source, or of a part of it: what other code made is made again."""

@@ -59,9 +59,9 @@ def rank(scorer: Scorer, user: Int[ndarray, " users"], k: int, exclude: csr_arra
     """
     n_items = exclude.shape[1]
     ranking = np.full((len(user), k), -1, dtype=np.int64)
-    for start, block in _blocks(user, n_items):
+    for start, block in _blocks(user, n_items, _BLOCK):
         scores = np.array(scorer.score(block), dtype=np.float32)
-        _hide(scores, exclude, block)
+        scores[_hidden(exclude, block)] = -np.inf
         best = top_k(scores, min(k, n_items))
         best[np.isneginf(np.take_along_axis(scores, best, axis=1))] = -1
         ranking[start : start + len(block), : best.shape[1]] = best
@@ -93,13 +93,10 @@ def places(
         array([[1, 2]])
     """
     n_items = exclude.shape[1]
-    size = max(1, _PLACES_BLOCK // n_items)
     blocks: list[list[ndarray]] = []
-    for start in range(0, len(user), size):
-        who, what = user[start : start + size], item[start : start + size]
-        rows = exclude[who]
-        hidden = np.repeat(np.arange(len(who)), np.diff(rows.indptr)), rows.indices
-        blocks.append([_places(scores, what, hidden) for scores in scores_of(who)])
+    for start, block in _blocks(user, n_items, _PLACES_BLOCK):
+        wanted, hidden = item[start : start + len(block)], _hidden(exclude, block)
+        blocks.append([_places(scores, wanted, hidden) for scores in scores_of(block)])
     return np.stack([np.concatenate(view) for view in zip(*blocks, strict=True)])
 
 
@@ -132,13 +129,14 @@ def hits(ranking: Int[ndarray, "users k"], user: Int[ndarray, " users"], relevan
     return np.isin(np.arange(len(user))[:, None] * n_items + ranking, pairs) & (ranking >= 0)
 
 
-def _blocks(user: ndarray, n_items: int) -> Iterator[tuple[int, ndarray]]:
-    size = max(1, _BLOCK // n_items)
+def _blocks(user: ndarray, n_items: int, n_scores: int) -> Iterator[tuple[int, ndarray]]:
+    """Users in blocks of about so many scores, each with its place among all."""
+    size = max(1, n_scores // n_items)
     for start in range(0, len(user), size):
         yield start, user[start : start + size]
 
 
-def _hide(scores: ndarray, exclude: csr_array, user: ndarray) -> None:
-    """Set the scores of excluded items to minus infinity, in place."""
+def _hidden(exclude: csr_array, user: ndarray) -> tuple[ndarray, ndarray]:
+    """Row and column, in a matrix with a row a user, of the items that are not ranked."""
     rows = exclude[user]
-    scores[np.repeat(np.arange(len(user)), np.diff(rows.indptr)), rows.indices] = -np.inf
+    return np.repeat(np.arange(len(user)), np.diff(rows.indptr)), rows.indices

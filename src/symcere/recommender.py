@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,8 +59,15 @@ class Scored(ABC):
 
     def score(self, user: Int[ndarray, " some_users"]) -> Float[ndarray, "some_users n_items"]:
         """Score of every item for each of `user` (indices); higher is better."""
+        return next(self.scores_at(user, [self.popularity_weight]))
+
+    def scores_at(
+        self, user: Int[ndarray, " some_users"], popularity_weights: Iterable[float]
+    ) -> Iterator[Float[ndarray, "some_users n_items"]]:
+        """The same score with the dial at each of some values; what the system itself says is computed once."""
         affinity = self.affinity(user) / np.float32(self.temperature)
-        return np.asarray(affinity + np.float32(self.popularity_weight) * self.log_popularity)
+        for weight in popularity_weights:
+            yield np.asarray(affinity + np.float32(weight) * self.log_popularity)
 
     def with_popularity_weight(self, popularity_weight: float) -> Self:
         """Return the same system with the dial set to `popularity_weight`, a finite number."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import time
@@ -17,7 +16,7 @@ import numpy as np
 from symcere import rng
 from symcere.data.dataset import Split
 from symcere.errors import ConfigError, DataError, DivergedError, OutputError
-from symcere.manifest import VERSION, code_digest, digest, write_file, writing
+from symcere.manifest import VERSION, code_digest, digest, digest_array, write_file, writing
 from symcere.pipeline.systems import System
 from symcere.pipeline.workspace import Watch
 from symcere.text.features import TextFeatures
@@ -333,5 +332,5 @@ def _digest(each: Seeded) -> str:
     """What decides a trial beside the settings: who interacted with what, what is held out, and the text."""
     train, valid = each.split.train, each.split.valid
     sides = (train.user, train.item, valid.user, valid.item)
-    pairs = [hashlib.sha256(side.astype(np.int64).tobytes()).hexdigest() for side in sides]
+    pairs = [digest_array(side.astype(np.int64)) for side in sides]
     return digest(each.seed, pairs, each.text.fingerprint)

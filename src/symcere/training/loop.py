@@ -1,7 +1,6 @@
 """`fit`, and the one loop that steps an optimiser: it reads top to bottom."""
 
 import dataclasses
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from symcere.data.dataset import Dataset, HeldOut, known_matrix
 from symcere.errors import DivergedError
 from symcere.graph import norm_adj
 from symcere.losses import Known
-from symcere.manifest import code_digest, digest
+from symcere.manifest import code_digest, digest, digest_array
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
 from symcere.models.symcere import SymcereModel
@@ -190,7 +189,10 @@ def optimise(
         DivergedError: If a term of the loss is no longer finite.
     """
     device, checkpoints = current_device(), current_checkpoints()
-    key = _fit_key(model, train, valid, schedule, weights, seed, mask) if checkpoints else ""
+    key = ""
+    if checkpoints:  # all that decides the fit
+        settings = [schedule.model_dump(mode="json"), dict(weights), seed, mask, str(device)]
+        key = digest(code_digest(), type(model).__name__, _contents(model, train, valid), settings)
     model.to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=device.type == "cuda")
     draws = rng.stream(seed, "batches")
@@ -276,24 +278,11 @@ class _Progress:
         return self.best is not None and self.epoch - 1 - self.best[1] >= schedule.patience * schedule.valid_every
 
 
-def _fit_key(
-    model: Model,
-    train: Dataset,
-    valid: HeldOut,
-    schedule: Schedule,
-    weights: Mapping[str, float],
-    seed: int,
-    mask: Mask,
-) -> str:
-    """Digest of all that decides a fit: code, data, text, initial values, settings, seed, device."""
+def _contents(model: Model, train: Dataset, valid: HeldOut) -> list[str]:
+    """Digests of initial values, text and interactions."""
     tensors = [*model.parameters(), *(model.buffers() if isinstance(model, nn.Module) else ())]
     sides = (train.user, train.item, valid.user, valid.item)
-    arrays = [*(tensor.detach().cpu().numpy() for tensor in tensors), *sides]
-    hashes = [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays]
-    settings = schedule.model_dump(mode="json")
-    return digest(
-        code_digest(), type(model).__name__, hashes, settings, dict(weights), seed, mask, str(current_device())
-    )
+    return [digest_array(array) for array in (*(tensor.detach().cpu().numpy() for tensor in tensors), *sides)]
 
 
 def _saved(at: _Progress, model: Model, optimiser: torch.optim.Optimizer) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -54,13 +54,7 @@ def choose_popularity_weight(
     Returns:
         The system with its dial set, and its valid NDCG@10.
     """
-
-    def dialled(user: ndarray) -> Iterator[ndarray]:
-        affinity = system.affinity(user) / np.float32(system.temperature)
-        for weight in popularity_weights:
-            yield affinity + np.float32(weight) * system.log_popularity
-
-    ndcg = _valid_ndcg(dialled, train, valid)
+    ndcg = _valid_ndcg(lambda user: system.scores_at(user, popularity_weights), train, valid)
     best = int(ndcg.argmax())
     return system.with_popularity_weight(popularity_weights[best]), float(ndcg[best])
 
