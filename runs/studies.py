@@ -10,13 +10,16 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from results import DATASETS, ROOT
 
 from symcere.cli.options import SplitName
 from symcere.cli.screen import ScreenWatch
 from symcere.cli.words import bench_data_of, encoding_of, splitting_of
+from symcere.data.dataset import Split
 from symcere.data.ingest import Ingestion
 from symcere.data.kcore import KCore
 from symcere.data.noise import KINDS
@@ -31,12 +34,14 @@ from symcere.pipeline.stages import Fitted, divide, encode, fit_all, ingest
 from symcere.pipeline.systems import System, baselines, ours, twins
 from symcere.pipeline.tune import read_tuned, tuned_system
 from symcere.pipeline.workspace import Workspace
+from symcere.text.features import TextFeatures
 from symcere.training.config import POPULARITY_WEIGHTS
 
 RATES = (0.25, 0.5, 0.75, 1.0)
 MASKS = ("none", "same_item", "history")
 BATCHES = (256, 1_024, 4_096)
 DENSITIES = (4, 8, 16, 32)
+DIALS = sorted(POPULARITY_WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,16 @@ def mask(places: Sequence[Place]) -> Iterator[Part]:
         )
 
 
+def swept(system: System, split: Split, text: TextFeatures, seed: int, _: Path) -> Mapping[str, Any]:
+    """What a stage keeps of a system: every measure on test at every dial, and the dial chosen on valid."""
+    fitted = system.fit(split.train, split.valid, text, system.candidates[0], seed, lambda _: None)
+    found = []
+    for dial in DIALS:
+        values = measure_test(fitted.with_popularity_weight(dial), split, standard_measures())
+        found.append({label: mean(value) for label, value in values.items()})
+    return {"note": f"{len(DIALS)} dials", "chosen": fitted.popularity_weight, "swept": found}
+
+
 def popularity(places: Sequence[Place]) -> Iterator[Part]:
     """What every dial of every system gives: accuracy against the popularity of what is recommended."""
     for place in places:
@@ -176,22 +191,11 @@ def popularity(places: Sequence[Place]) -> Iterator[Part]:
         encoding = replace(encoding_of("tfidf"), leave_one_out=True)
         text, _ = encode(place.workspace, split, key, encoding, place.cache, seed)
         rows, points = [], {}
-        dials = sorted(POPULARITY_WEIGHTS)
         for name, system in place.systems().items():
-            file = place.workspace.folder / f"dials-{name}.json"
-            keyed = json.dumps([system.settings, key], sort_keys=True, default=str)
-            kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
-            if kept.get("key") != keyed:
-                best = system.candidates[0]
-                fitted = system.fit(split.train, split.valid, text, best, seed, lambda _: None)
-                swept = []
-                for dial in dials:
-                    values = measure_test(fitted.with_popularity_weight(dial), split, standard_measures())
-                    swept.append({label: mean(value) for label, value in values.items()})
-                kept = {"key": keyed, "chosen": fitted.popularity_weight, "swept": swept}
-                write_file(file, json.dumps(kept))
+            sweep = partial(swept, system, split, text, seed)
+            _, kept = place.workspace.stage(f"dials-{name}", [key, dict(system.settings), DIALS], sweep)
             points[name] = [(each["arp@10"], each["ndcg@10"]) for each in kept["swept"]]
-            at = {dial: kept["swept"][dials.index(dial)] for dial in (0.0, kept["chosen"])}
+            at = {dial: kept["swept"][DIALS.index(dial)] for dial in (0.0, kept["chosen"])}
             rows += [
                 [
                     name,

@@ -17,9 +17,7 @@ from symcere.pipeline.stages import fit_system
 from symcere.pipeline.systems import ours
 from symcere.pipeline.workspace import Workspace
 from symcere.training.checkpoint import Checkpoints, checkpointing, current_checkpoints
-from test_systems import QUICK, SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
-
-LEARNED = [name for name, system in SYSTEMS.items() if hasattr(system.candidates[0], "max_epochs")]
+from test_systems import LEARNED, SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
 
 
 class KilledError(Exception):
@@ -46,10 +44,7 @@ def killed_at(n, folder):
 def told_of(system, split, text):
     """Fit with few epochs; the system and what its epochs told."""
     epochs = []
-    settings = system.candidates[0]
-    changes = {key: value for key, value in QUICK.items() if key in type(settings).model_fields}
-    fitted = system.fit(split.train, split.valid, text, settings.model_copy(update=changes), 0, epochs.append)
-    return fitted, epochs
+    return fit_first(system, split, text, epochs.append), epochs
 
 
 def same(one, other):

@@ -5,11 +5,13 @@ import torch
 from torch import nn
 
 import symcere as sc
+from conftest import Silent
+from symcere.pipeline.stages import fit_system
+from symcere.pipeline.systems import ours
+from symcere.pipeline.workspace import Workspace
 from symcere.training.device import current_device, on_device
 from symcere.training.tuning import valid_ndcg
-from test_systems import SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
-
-LEARNED = [name for name, system in SYSTEMS.items() if hasattr(system.candidates[0], "max_epochs")]
+from test_systems import LEARNED, SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
 
 
 def test_training_runs_on_the_processor_unless_told_otherwise():
@@ -67,6 +69,15 @@ def test_what_does_not_move_is_found():
     model = nn.Linear(2, 2)
     model.stays = torch.zeros(1)
     assert tensors_that_stay(nn.Sequential(model)) == ["0.stays"]
+
+
+def test_a_fit_on_another_device_is_a_stage_of_its_own(split, text, quick, tmp_path, monkeypatch):
+    once = ours(quick.model_copy(update={"max_epochs": 1}))
+    _, _, here = fit_system(Workspace(tmp_path, Silent()), once, split, ["split"], text, 0)
+    monkeypatch.setattr("symcere.pipeline.stages.current_device", lambda: torch.device("cuda"))  # said, not done
+    _, manifest, there = fit_system(Workspace(tmp_path, Silent()), once, split, ["split"], text, 0)
+    assert here != there
+    assert manifest["device"] == "cuda"
 
 
 @pytest.mark.gpu

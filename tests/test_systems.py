@@ -24,11 +24,14 @@ TUNABLE = [name for name, system in SYSTEMS.items() if system.space]
 WITHOUT_TEXT = [name for name, system in SYSTEMS.items() if not system.uses_text]
 
 
-def fit_first(system, split, text):
+LEARNED = [name for name, system in SYSTEMS.items() if hasattr(system.candidates[0], "max_epochs")]
+
+
+def fit_first(system, split, text, on_epoch=lambda _: None):
     """Fit a system under the first of its settings, with few epochs."""
     settings = system.candidates[0]
     changes = {key: value for key, value in QUICK.items() if key in type(settings).model_fields}
-    return system.fit(split.train, split.valid, text, settings.model_copy(update=changes), 0, lambda _: None)
+    return system.fit(split.train, split.valid, text, settings.model_copy(update=changes), 0, on_epoch)
 
 
 @pytest.fixture(scope="session")
