@@ -49,7 +49,7 @@ def main() -> None:
         began = time.perf_counter()
         for batch in epoch:
             optimiser.zero_grad()
-            terms = model.terms(batch.user, batch.item, batch.negative, batch.known)
+            terms = model.terms(batch.user, batch.item, batch.negative, batch.known, model.tables())
             sum(settings.weights[name] * term for name, term in terms.items()).backward()
             optimiser.step()
             step_seconds.append(time.perf_counter() - began)

@@ -176,7 +176,7 @@ def loop_contrast(one, other, temperature):
 
 
 def found(model):
-    return {name: float(term.detach()) for name, term in model.terms(*BATCH, NONE).items()}
+    return {name: float(term.detach()) for name, term in model.terms(*BATCH, NONE, model.tables()).items()}
 
 
 def expected_bpr_and_l2(g, ego):
@@ -275,7 +275,7 @@ def test_noise_has_its_length_in_the_layers_own_orthant_and_leaves_lonely_nodes_
     ids=["light_gcn_ssm", "sim_gcl", "x_sim_gcl", "direct_au"],
 )
 def test_every_term_but_l2_moves_every_node_through_the_graph(model):
-    terms = model.terms(*BATCH, NONE)
+    terms = model.terms(*BATCH, NONE, model.tables())
     torch.stack([term for name, term in terms.items() if name != "l2"]).sum().backward()
     assert model.graph.ego.grad.any(1).all()
 

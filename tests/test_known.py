@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from symcere.data.dataset import interaction_matrix
-from symcere.training.batches import batches, sample_unseen
+from symcere.training.batches import SeenPairs, batches, sample_unseen
 from symcere.training.known import known_pairs, masked_pairs
 
 pair = st.tuples(st.integers(0, 5), st.integers(0, 4))
@@ -34,9 +34,14 @@ def test_same_item_masks_repeated_items_only_and_none_masks_nothing(batch):
     assert as_set(masked_pairs("none", user, item, train)) == set()
 
 
+def test_every_pair_of_train_is_seen_and_no_other(split):
+    user, item = (grid.ravel() for grid in np.indices(split.train.matrix.shape))
+    assert (SeenPairs(split.train)(user, item) == split.train.matrix.toarray().ravel().astype(bool)).all()
+
+
 def test_negatives_are_never_seen_items(split):
     draws = np.random.default_rng(0)
-    negative = sample_unseen(split.train.user, split.train.matrix, draws)
+    negative = sample_unseen(split.train.user, SeenPairs(split.train), draws)
     seen = set(zip(split.train.user.tolist(), split.train.item.tolist(), strict=True))
     assert not seen & set(zip(split.train.user.tolist(), negative.tolist(), strict=True))
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symcere.losses import Known, bpr, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
+from symcere.losses import Known, bpr, bpr_of_rows, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
 
 NONE = Known(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 
@@ -235,3 +235,36 @@ def test_the_gradients_of_the_twins_are_derivatives(loss):
     matrix[2] = True  # a row without negatives
     sides = (a.requires_grad_(), c.requires_grad_())
     assert torch.autograd.gradcheck(lambda x, y: loss(x, y, known_of(matrix), 0.3), sides)
+
+
+@pytest.mark.parametrize("temperature", [0.35, 0.02])
+def test_blocks_of_rows_change_neither_loss_nor_gradients_nor_mass(temperature, monkeypatch):
+    a, c, matrix = random_batch(0, n=33)
+    a, c, known = a.float().requires_grad_(), c.float().requires_grad_(), known_of(matrix)
+    known = Known(known.row.flip(0), known.column.flip(0))  # in no helpful order
+
+    def found():
+        loss = symmetric_nce(a, c, known, temperature)
+        return loss, *torch.autograd.grad(loss, (a, c)), torch.tensor(known_mass(a, c, known, temperature))
+
+    whole = found()
+    monkeypatch.setattr("symcere.losses._BLOCK", 33 * 7)
+    for in_blocks, at_once in zip(found(), whole, strict=True):
+        assert torch.allclose(in_blocks, at_once, rtol=1e-4, atol=1e-7)
+
+
+@given(st.integers(0, 1_000), st.sampled_from([0.2, 1.0]))
+def test_bpr_of_rows_is_bpr_of_inner_products_and_so_are_its_gradients(seed, temperature):
+    rows = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
+    user, positive, negative = rows
+    fused = bpr_of_rows(user, positive, negative, temperature)
+    plain = bpr((user * positive).sum(1), (user * negative).sum(1), temperature)
+    torch.testing.assert_close(fused, plain)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, rows)[0] for loss in (fused, plain)))
+
+
+def test_l2_is_half_the_squared_length_a_pair_and_its_gradient_the_rows():
+    rows = torch.randn(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = l2(*rows)
+    assert loss.item() == pytest.approx(sum(x**2 for x in rows.flatten().tolist()) / 12)
+    torch.testing.assert_close(torch.autograd.grad(loss, rows)[0], rows.detach() / 6)

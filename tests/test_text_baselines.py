@@ -68,7 +68,7 @@ def loop_l2(*sides):
 
 
 def found(model):
-    return {name: float(term.detach()) for name, term in model.terms(*BATCH, NONE).items()}
+    return {name: float(term.detach()) for name, term in model.terms(*BATCH, NONE, model.tables()).items()}
 
 
 def dense(n_users=5, n_items=5):
@@ -399,7 +399,7 @@ def test_the_gradient_of_messages_is_the_derivative():
 def test_a_pair_without_text_is_not_in_edge_discrimination():
     model = rgcl_of()
     with_silent = tuple(torch.cat([side, torch.tensor([more])]) for side, more in zip(BATCH, (1, 2, 4), strict=True))
-    edges = [model.terms(*batch, NONE)["edges"].item() for batch in (BATCH, with_silent)]
+    edges = [model.terms(*batch, NONE, ())["edges"].item() for batch in (BATCH, with_silent)]
     assert edges[0] == pytest.approx(edges[1], rel=1e-5)
 
 

@@ -37,7 +37,7 @@ def test_eight_pairs_are_learned_by_heart():
     pair = torch.arange(8)
     for _ in range(200):
         optimiser.zero_grad()
-        terms = model.terms(pair, pair, (pair + 1) % 8, NONE)
+        terms = model.terms(pair, pair, (pair + 1) % 8, NONE, model.tables())
         sum(terms[name] for name in ("cross", "intra_graph", "intra_text", "bpr")).backward()
         optimiser.step()
     assert all(terms[name].item() < 0.1 for name in ("cross", "intra_graph", "intra_text", "bpr"))
@@ -48,7 +48,7 @@ def test_every_parameter_gets_a_gradient_and_text_features_do_not_move(hidden):
     model = small_model(torch.randn(16, 12), hidden=hidden)
     before = model.text.features.clone()
     pair = torch.arange(8)
-    sum(model.terms(pair, pair, (pair + 1) % 8, NONE).values()).backward()
+    sum(model.terms(pair, pair, (pair + 1) % 8, NONE, model.tables()).values()).backward()
     assert all(parameter.grad.any() for parameter in model.parameters())
     assert torch.equal(model.text.features, before)
     assert not model.text.features.requires_grad
@@ -61,9 +61,12 @@ def test_nodes_without_text_take_no_part_in_text_terms():
     pair, rest = torch.arange(8), torch.arange(2, 8)
     known = Known(torch.tensor([3, 0, 5]), torch.tensor([4, 3, 1]))
     without = Known(torch.tensor([1]), torch.tensor([2]))
-    all_pairs = model.terms(pair, pair, pair, known)["intra_text"]
-    assert all_pairs.item() == pytest.approx(model.terms(rest, rest, rest, without)["intra_text"].item())
-    assert torch.isfinite(torch.stack(list(small_model(features * 0).terms(pair, pair, pair, NONE).values()))).all()
+    all_pairs = model.terms(pair, pair, pair, known, model.tables())["intra_text"]
+    assert all_pairs.item() == pytest.approx(
+        model.terms(rest, rest, rest, without, model.tables())["intra_text"].item()
+    )
+    silent = small_model(features * 0)
+    assert torch.isfinite(torch.stack(list(silent.terms(pair, pair, pair, NONE, silent.tables()).values()))).all()
 
 
 def test_a_checkerboard_is_solved():
@@ -99,7 +102,7 @@ CHANGES = {
     "learning_rate": 1e-2, "batch_size": 100, "dim": 8, "n_layers": 1, "include_ego": True, "w_l2": 1.0,
     "temperature": 0.2, "text_weight": 0.1, "hidden": 8, "mask": "none", "w_cross": 0, "w_intra_graph": 0,
     "w_intra_text": 0, "w_bpr": 0, "popularity_weights": (3.0,), "positives": "known", "pairs": "same_entity",
-    "unit": False, "w_text_in_graph": 1.0,
+    "unit": False, "w_text_in_graph": 1.0, "batches_per_propagation": 2, "valid_users": 3,
 }  # fmt: skip
 
 
@@ -132,7 +135,10 @@ def test_the_terms_are_those_of_the_method():
     user, item, negative = torch.tensor([0, 1, 2, 2]), torch.tensor([3, 4, 3, 5]), torch.tensor([7, 6, 7, 0])
     matrix = torch.zeros(4, 4, dtype=torch.bool)
     matrix[0, 2] = matrix[2, 0] = matrix[3, 1] = True
-    found = {name: term.item() for name, term in model.terms(user, item, negative, known_of(matrix)).items()}
+    found = {
+        name: term.item()
+        for name, term in model.terms(user, item, negative, known_of(matrix), model.tables()).items()
+    }
     g, t, ego = (x.detach() for x in (model.graph(), model.text(), model.graph.ego))
     gu, gi, tu, ti = g[user], g[item + 8], t[user], t[item + 8]
 
@@ -165,7 +171,7 @@ def batch_of_twin(**changes):
     model = small_model(torch.randn(16, 12), **changes)
     matrix = torch.zeros(4, 4, dtype=torch.bool)
     matrix[0, 2] = matrix[2, 0] = matrix[3, 1] = True
-    found = {name: term.item() for name, term in model.terms(*BATCH, known_of(matrix)).items()}
+    found = {name: term.item() for name, term in model.terms(*BATCH, known_of(matrix), model.tables()).items()}
     user, item, _ = BATCH
     with torch.no_grad():
         sides = [tower[nodes] for tower in (model.graph(), model.text()) for nodes in (user, item + 8)]
@@ -220,7 +226,7 @@ def test_propagated_text_joins_the_final_vector_and_nothing_else_but_the_ranking
     expected = unit(unit(graph().detach()) + 0.7 * t + 0.4 * unit(dense @ t + dense @ dense @ t))
     torch.testing.assert_close(torch.cat(model.embeddings()), expected)
     user, item, negative = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]), torch.tensor([2, 0, 1])
-    terms, without = (each.terms(user, item, negative, NONE) for each in (model, plain))
+    terms, without = (each.terms(user, item, negative, NONE, each.tables()) for each in (model, plain))
     assert [name for name in terms if terms[name] != without[name]] == ["bpr"]
     score = expected[:3] @ expected[3:].T / 0.2
     ranking = torch.nn.functional.softplus(score[user, negative] - score[user, item]).mean()
@@ -263,6 +269,7 @@ def test_what_is_returned_is_the_best_epoch_on_valid(split, text, quick):
     assert [epoch.epoch for epoch in told] == list(range(1, len(told) + 1))
     assert all(0 < epoch.known_share < epoch.known_mass < 1 for epoch in told[3:])
     assert told[-1].loss < told[0].loss
+    assert all(epoch.interactions_per_second * epoch.seconds > len(split.train) for epoch in told)
 
 
 def test_choices_on_valid_see_the_ndcg_of_the_whole_ranking(split, model):

@@ -1,5 +1,6 @@
 """AlphaRec: projected text, propagated over the graph; no ids."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -12,6 +13,7 @@ from symcere.data.dataset import Dataset, HeldOut
 from symcere.graph import NormAdj, norm_adj, propagate
 from symcere.losses import Known, info_nce, l2
 from symcere.models.projection import LeakyTextTower, TextTower
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import GraphSettings
@@ -104,16 +106,21 @@ class AlphaRec(nn.Module):
         alone = (self.adj.offsets.diff() == 0)[:, None]
         return layer0, torch.where(alone, layer0, final)
 
+    def tables(self) -> tuple[Float[Tensor, "nodes dim"], ...]:
+        """Layer 0 and final vectors of all nodes, before they are normalised."""
+        return self.forward()
+
     def terms(
         self,
         user: Int[Tensor, " batch"],
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],
         known: Known,  # noqa: ARG002  as published, nothing is masked
+        tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "softmax" and "l2" (on the projected profiles)."""
         item, negative = item + self.n_users, negative + self.n_users
-        layer0, final = self()
+        layer0, final = tables
         if self.negatives == "batch":
             softmax = info_nce(final[user], final[item], self.temperature)
         else:

@@ -1,5 +1,6 @@
 """BPR-MF: matrix factorisation trained to rank, with no graph and no text."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -8,7 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.losses import Known, bpr, l2
+from symcere.losses import Known, bpr_of_rows, l2
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.training.config import Schedule, Weight
 from symcere.training.loop import OnEpoch, optimise, torch_generator
@@ -49,17 +51,23 @@ class MatrixFactorisation(nn.Module):
         self.user = nn.Parameter(torch.randn(n_users, dim, generator=generator) * 0.1)
         self.item = nn.Parameter(torch.randn(n_items, dim, generator=generator) * 0.1)
 
+    def tables(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
+        """The vectors of users and of items."""
+        return self.user, self.item
+
     def terms(
         self,
         user: Int[Tensor, " batch"],
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],
         known: Known,  # noqa: ARG002  BPR has no denominator to leave pairs out of
+        tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "bpr" and "l2"."""
-        x_user, x_item, x_negative = self.user[user], self.item[item], self.item[negative]
+        users, items = tables
+        x_user, x_item, x_negative = users[user], items[item], items[negative]
         return {
-            "bpr": bpr((x_user * x_item).sum(1), (x_user * x_negative).sum(1)),
+            "bpr": bpr_of_rows(x_user, x_item, x_negative),
             "l2": l2(x_user, x_item, x_negative),
         }
 

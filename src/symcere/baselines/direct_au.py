@@ -1,5 +1,6 @@
 """DirectAU: no negatives at all; pairs are drawn together, users and items each spread over the sphere."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from jaxtyping import Float, Int
@@ -9,6 +10,7 @@ from torch import Tensor
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.losses import Known, alignment, l2, uniformity
 from symcere.models.lightgcn import LightGCN
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings, Weight
 from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
@@ -54,10 +56,11 @@ class DirectAU(LightGCN):
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],  # noqa: ARG002  there are no negatives
         known: Known,  # noqa: ARG002  as published, nothing is masked
+        tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "align", "uniform" and "l2"."""
         item = item + self.n_users
-        g, ego = self.graph(), self.graph.ego
+        g, ego = tables
         g_user, g_item = g[user], g[item]
         return {
             "align": alignment(g_user, g_item),

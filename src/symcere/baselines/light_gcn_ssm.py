@@ -1,5 +1,6 @@
 """LightGCN trained by sampled softmax: the graph alone, under a softmax over the items of the batch."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.losses import Known, info_nce, l2
 from symcere.models.lightgcn import GraphTower, LightGCN
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings
 from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
@@ -68,10 +70,11 @@ class LightGCNSSM(LightGCN):
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],  # noqa: ARG002  the other items of the batch are the negatives
         known: Known,  # noqa: ARG002  as published, nothing is masked
+        tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "ssm" and "l2"."""
         item = item + self.n_users
-        g, ego = self.graph(), self.graph.ego
+        g, ego = tables
         return {"ssm": info_nce(g[user], g[item], self.softmax_temperature), "l2": l2(ego[user], ego[item])}
 
     @torch.no_grad()

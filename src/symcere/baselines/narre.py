@@ -1,6 +1,7 @@
 """NARRE with a ranking head: id vectors beside reviews that are pooled by attention."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.losses import Known, bpr, l2
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import Schedule, Weight
@@ -183,12 +185,17 @@ class NARRE(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(n_items))
 
+    def tables(self) -> tuple[()]:
+        """There are none: what a pair is told depends on the pair."""
+        return ()
+
     def terms(
         self,
         user: Int[Tensor, " batch"],
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],
         known: Known,  # noqa: ARG002  BPR has no denominator to leave pairs out of
+        tables: Sequence[Table],  # noqa: ARG002
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "bpr" and "l2"."""
         nothing = torch.full_like(user, -1)

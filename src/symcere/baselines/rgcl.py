@@ -1,6 +1,7 @@
 """RGCL with a ranking head: a graph whose edges carry reviews, and contrasts of its nodes and edges."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from symcere.baselines.sim_gcl import contrast
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.graph import NormAdj, norm_adj, weighted_sums
-from symcere.losses import Known, bpr, info_nce, l2
+from symcere.losses import Known, bpr_of_rows, info_nce, l2
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import GraphSettings, Weight
@@ -232,12 +234,17 @@ class RGCL(nn.Module):
             layers.append(layer)
         return torch.stack(layers).mean(0)
 
+    def tables(self) -> tuple[()]:
+        """There are none: each batch propagates over other edges."""
+        return ()
+
     def terms(
         self,
         user: Int[Tensor, " batch"],
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],
         known: Known,  # noqa: ARG002  as published, nothing is masked
+        tables: Sequence[Table],  # noqa: ARG002
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "bpr", "nodes", "edges" and "l2"."""
         own = self.review(user, item)
@@ -262,7 +269,7 @@ class RGCL(nn.Module):
 
     @staticmethod
     def _rank(g_user: Tensor, g_item: Tensor, g_negative: Tensor) -> Tensor:
-        return bpr((g_user * g_item).sum(1), (g_user * g_negative).sum(1))
+        return bpr_of_rows(g_user, g_item, g_negative)
 
     def _tell(self, pair: Tensor, e: Tensor) -> Tensor:
         # no pair has text: the mean over nothing is 0

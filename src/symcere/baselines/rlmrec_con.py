@@ -1,5 +1,6 @@
 """RLMRec, contrastive: LightGCN whose vectors are drawn to the projected text of the same node."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -8,9 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.losses import Known, bpr, info_nce, l2
+from symcere.losses import Known, bpr_of_rows, info_nce, l2
 from symcere.models.lightgcn import GraphTower, LightGCN
 from symcere.models.projection import LeakyTextTower, TextTower
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import GraphSettings, Weight
@@ -81,21 +83,22 @@ class RLMRecCon(LightGCN):
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],
         known: Known,  # noqa: ARG002  as published, nothing is masked
+        tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "bpr", "l2" and "align"."""
         nodes = (user, item + self.n_users, negative + self.n_users)
-        g = self.graph()
+        g, ego = tables
         g_user, g_item, g_negative = (g[node] for node in nodes)
         return {
-            "bpr": bpr((g_user * g_item).sum(1), (g_user * g_negative).sum(1)),
-            "l2": l2(*(self.graph.ego[node] for node in nodes)),
+            "bpr": bpr_of_rows(g_user, g_item, g_negative),
+            "l2": l2(*(ego[node] for node in nodes)),
             "align": torch.stack([self._align(g, node) for node in nodes]).sum(),
         }
 
-    def _align(self, g: Tensor, node: Tensor) -> Tensor:
+    def _align(self, g: Table, node: Tensor) -> Tensor:
         told = node[self.text.features[node].any(1)]
         # no node has text: the mean over nothing is 0
-        return info_nce(g[told], self.text(told), self.align_temperature) if len(told) else g.sum() * 0
+        return info_nce(g[told], self.text(told), self.align_temperature) if len(told) else g[node].sum() * 0
 
 
 def fit_rlmrec_con(

@@ -1,5 +1,6 @@
 """SimGCL: LightGCN beside a contrast between two noisy propagations of the same vectors."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -12,6 +13,7 @@ from symcere.data.dataset import Dataset, HeldOut
 from symcere.graph import propagate
 from symcere.losses import Known, info_nce
 from symcere.models.lightgcn import GraphTower, LightGCN
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings, Weight
 from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
@@ -62,17 +64,23 @@ class SimGCL(LightGCN):
         super().__init__(graph, n_users)
         self.eps, self.contrast_temperature, self.noise = eps, contrast_temperature, noise
 
+    def tables(self) -> tuple[Float[Tensor, "nodes dim"], ...]:
+        """Propagated vectors of all nodes, layer 0, and two noisy views."""
+        views = (mean_layer(self.graph, noisy_layers(self.graph, self.eps, self.noise)) for _ in range(2))
+        return *super().tables(), *views
+
     def terms(
         self,
         user: Int[Tensor, " batch"],
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],
         known: Known,
+        tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "bpr", "l2" and "contrast"."""
-        one, other = (mean_layer(self.graph, noisy_layers(self.graph, self.eps, self.noise)) for _ in range(2))
+        *plain, one, other = tables
         return {
-            **super().terms(user, item, negative, known),
+            **super().terms(user, item, negative, known, plain),
             "contrast": contrast(one, other, user, item + self.n_users, self.contrast_temperature),
         }
 
@@ -107,8 +115,8 @@ def mean_layer(graph: GraphTower, layers: list[Float[Tensor, "nodes dim"]]) -> F
 
 
 def contrast(
-    one: Float[Tensor, "nodes dim"],
-    other: Float[Tensor, "nodes dim"],
+    one: Table,
+    other: Table,
     user: Int[Tensor, " batch"],
     item: Int[Tensor, " batch"],
     temperature: float,

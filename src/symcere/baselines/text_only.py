@@ -1,5 +1,6 @@
 """Text alone: projected profiles of users and items, with no graph and no ids."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.losses import Known, info_nce
 from symcere.models.projection import TextTower
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import Schedule
@@ -58,12 +60,17 @@ class TextOnly(nn.Module):
         super().__init__()
         self.text, self.n_users, self.temperature = text, n_users, temperature
 
+    def tables(self) -> tuple[()]:
+        """There are none: only the text of a batch is read."""
+        return ()
+
     def terms(
         self,
         user: Int[Tensor, " batch"],
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],  # noqa: ARG002  the rest of the batch is the negatives
         known: Known,  # noqa: ARG002  nothing is masked
+        tables: Sequence[Table],  # noqa: ARG002
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "nce", over the pairs whose nodes both have text."""
         x_user, x_item = self.text.of_pairs(user, item + self.n_users)

@@ -1,5 +1,6 @@
 """XSimGCL: SimGCL in one noisy pass, whose final vectors are contrasted with an early layer of their own."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 from symcere.baselines.sim_gcl import contrast, mean_layer, noisy_layers
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.errors import ConfigError
-from symcere.losses import Known, bpr, l2
+from symcere.losses import Known, bpr_of_rows, l2
 from symcere.models.lightgcn import GraphTower, LightGCN
+from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings, Weight
 from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
@@ -81,21 +83,26 @@ class XSimGCL(LightGCN):
         self.eps, self.contrast_temperature, self.noise = eps, contrast_temperature, noise
         self.contrast_layer = contrast_layer
 
+    def tables(self) -> tuple[Float[Tensor, "nodes dim"], ...]:
+        """Noisily propagated vectors of all nodes, layer 0, and the layer that they are contrasted with."""
+        layers = noisy_layers(self.graph, self.eps, self.noise)
+        return mean_layer(self.graph, layers), self.graph.ego, layers[self.contrast_layer]
+
     def terms(
         self,
         user: Int[Tensor, " batch"],
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],
         known: Known,  # noqa: ARG002  as published, nothing is masked
+        tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "bpr", "l2" and "contrast"."""
         item, negative = item + self.n_users, negative + self.n_users
-        layers = noisy_layers(self.graph, self.eps, self.noise)
-        g, ego = mean_layer(self.graph, layers), self.graph.ego
+        g, ego, layer = tables
         return {
-            "bpr": bpr((g[user] * g[item]).sum(1), (g[user] * g[negative]).sum(1)),
+            "bpr": bpr_of_rows(g[user], g[item], g[negative]),
             "l2": l2(ego[user], ego[item], ego[negative]),
-            "contrast": contrast(g, layers[self.contrast_layer], user, item, self.contrast_temperature),
+            "contrast": contrast(g, layer, user, item, self.contrast_temperature),
         }
 
 

@@ -30,6 +30,7 @@ from symcere.cli.options import (
     ItemsFile,
     Json,
     KCoreOption,
+    Log,
     MaxChars,
     MaxTokens,
     MinChars,
@@ -80,6 +81,7 @@ from symcere.cli.words import (
     split_names_of,
     splitting_of,
     systems_of,
+    trackers_of,
 )
 from symcere.errors import ConfigError, SymcereError
 from symcere.manifest import VERSION
@@ -123,6 +125,7 @@ def _root(
     "  symcere run mine.csv --columns user_id=customer,item_id=sku,text=comment --systems ease\n\n"
     "  symcere run reviews.jsonl --encoder tfidf+distilled --profile recency,length\n\n"
     "  symcere run reviews.jsonl --noise typos=0.3,spam=0.1\n\n"
+    "  symcere run reviews.jsonl --log tensorboard\n\n"
     "  symcere run reviews.jsonl --json --quiet > result.json"
 )
 def run(
@@ -156,6 +159,7 @@ def run(
     cache: Cache = Path("runs/cache"),
     threads: Threads = None,
     device: Device = "cpu",
+    log: Log = "",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -169,7 +173,7 @@ def run(
         ingestion_of(file, source, columns or [], filters, items, skip_bad=skip_bad), out,
         *splitting_of(split, folds, seed, seeds),
         encoding_of(encoder, text_dim, conditioning, max_tokens, profile, noise), systems, settings or [], cache,
-        threads, device, imports=import_run or [], quiet=quiet,
+        threads, device, imports=import_run or [], log=log, quiet=quiet,
     )  # fmt: skip
     show_result(result, as_json=as_json)
 
@@ -560,6 +564,7 @@ def _run(
     device: str,
     *,
     imports: Sequence[str],
+    log: str = "",
     quiet: bool,
 ) -> "Result":
     """Turn words into functions and run the pipeline."""
@@ -572,7 +577,7 @@ def _run(
     _set_threads(threads)
     folder = out or folder_of(what.path)
     with on_device(device), interruptible(), ScreenWatch(quiet=quiet) as watch:
-        workspace = Workspace(folder, watch)
+        workspace = Workspace(folder, watch, trackers=trackers_of(log, folder))
         remove_unfinished(folder)
         result = run_pipeline(
             what,

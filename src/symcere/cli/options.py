@@ -170,6 +170,16 @@ SetOption = Annotated[
 Cache = Annotated[Path, typer.Option("--cache", help="Folder of the vector cache, shared between runs.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads.", show_default=False)]
 Device = Annotated[str, typer.Option("--device", help="Where to train: cpu, cuda, cuda:1, or auto.")]
+Log = Annotated[
+    str,
+    typer.Option(
+        "--log",
+        help="Tell the epochs of each fit also to tensorboard, mlflow, or both by comma, in OUT/tensorboard and "
+        "OUT/mlflow (or the server of MLFLOW_TRACKING_URI); each needs its extra. The history.jsonl of a fit is "
+        "always written; a fit that is up to date is not told again.",
+        show_default="none",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that symcere run wrote.", show_default=False)]

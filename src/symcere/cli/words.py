@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from symcere.pipeline.bench import BenchData
     from symcere.pipeline.stages import Encoding, Splitting
     from symcere.pipeline.systems import System
+    from symcere.pipeline.trackers import Tracker
     from symcere.text.encoders import Encoder
     from symcere.text.profiles import Weighting
 
@@ -302,3 +303,15 @@ def systems_of(words: str, settings: Mapping[str, Any]) -> list["System"]:
     if unknown := sorted(names - set(by_name)):
         raise ConfigError(f"Unknown system {unknown[0]!r} in --systems. Known: {', '.join(by_name)}; all; or none.")
     return [system for system in known if system.name in names]
+
+
+def trackers_of(words: str, folder: Path) -> "tuple[Tracker, ...]":
+    """The named trackers, each into a folder of its own."""
+    names = list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
+    if not names:
+        return ()
+    from symcere.pipeline.trackers import TRACKERS
+
+    if unknown := sorted(set(names) - set(TRACKERS)):
+        raise ConfigError(f"Unknown tracker {unknown[0]!r} in --log. Known: {', '.join(TRACKERS)}.")
+    return tuple(TRACKERS[name](folder / name) for name in names)

@@ -1,11 +1,14 @@
 """The graph tower: free embeddings, propagated; and LightGCN, which is that tower trained by BPR."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from symcere.graph import NormAdj, propagate
-from symcere.losses import Known, bpr, l2
+from symcere.losses import Known, bpr_of_rows, l2
+from symcere.models.tables import Table
 
 
 class GraphTower(nn.Module):
@@ -49,20 +52,25 @@ class LightGCN(nn.Module):
         super().__init__()
         self.graph, self.n_users = graph, n_users
 
+    def tables(self) -> tuple[Float[Tensor, "nodes dim"], ...]:
+        """Propagated vectors of all nodes, and layer 0."""
+        return self.graph(), self.graph.ego
+
     def terms(
         self,
         user: Int[Tensor, " batch"],
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],
         known: Known,  # noqa: ARG002  BPR has no denominator to leave pairs out of
+        tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "bpr" and "l2"."""
-        g = self.graph()
-        g_user, g_item, g_negative = g[user], g[item + self.n_users], g[negative + self.n_users]
-        ego = self.graph.ego
+        g, ego = tables
+        item, negative = item + self.n_users, negative + self.n_users
+        g_user, g_item, g_negative = g[user], g[item], g[negative]
         return {
-            "bpr": bpr((g_user * g_item).sum(1), (g_user * g_negative).sum(1)),
-            "l2": l2(ego[user], ego[item + self.n_users], ego[negative + self.n_users]),
+            "bpr": bpr_of_rows(g_user, g_item, g_negative),
+            "l2": l2(ego[user], ego[item], ego[negative]),
         }
 
     @torch.no_grad()

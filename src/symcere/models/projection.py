@@ -38,7 +38,9 @@ class TextTower(nn.Module):
         of_pairs: PairFeatures | None = None,
     ) -> None:
         super().__init__()
-        self.of_pairs = of_pairs or (lambda user, item: (self.features[user], self.features[item]))
+        self.of_pairs = of_pairs or (
+            lambda user, item: (self.features.index_select(0, user), self.features.index_select(0, item))
+        )
         self.register_buffer("features", features)
         widths = [features.shape[1], *([hidden] if hidden else []), dim]
         self.weights = nn.ParameterList(
@@ -48,7 +50,7 @@ class TextTower(nn.Module):
 
     def forward(self, node: Tensor | None = None) -> Float[Tensor, "nodes dim"]:
         """Projected profiles of `node` (all nodes if left out); exactly 0 where there is no text."""
-        return self.project(self.features if node is None else self.features[node])
+        return self.project(self.features if node is None else self.features.index_select(0, node))
 
     def project(self, x: Float[Tensor, "rows text_dim"]) -> Float[Tensor, "rows dim"]:
         """Projected profiles, whosesoever they are."""

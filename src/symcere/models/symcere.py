@@ -1,5 +1,6 @@
 """SymCERE: graph and text tower on one unit sphere, joined by symmetric NCE with the history mask."""
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from symcere.graph import propagate
-from symcere.losses import Known, bpr, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
+from symcere.losses import Known, bpr_of_rows, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
+from symcere.models.tables import Table
 
 Positives: TypeAlias = Literal["own", "known"]
 Pairs: TypeAlias = Literal["user_item", "same_entity"]
@@ -67,23 +69,31 @@ class SymcereModel(nn.Module):
         """Unit of the score: that of the softmax, or the spread of inner products."""
         return self.softmax_temperature if self.unit else None
 
+    def tables(self) -> tuple[Float[Tensor, "nodes dim"], ...]:
+        """Vectors of all nodes by the graph tower, layer 0, and p where the final vector reads it."""
+        p = self._propagated()
+        return (self._graph(), self.graph.ego) if p is None else (self._graph(), self.graph.ego, p)
+
     def terms(
         self,
         user: Int[Tensor, " batch"],
         item: Int[Tensor, " batch"],
         negative: Int[Tensor, " batch"],
         known: Known,
+        tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "cross", "intra_graph", "intra_text", "bpr", "l2"."""
         item, negative = item + self.n_users, negative + self.n_users
-        g = self._graph()
+        g, ego, *propagated = tables
         x_user, x_item = self.text.of_pairs(user, item)
         t_user, t_item = (self._scaled(self.text.project(x)) for x in (x_user, x_item))
         t_negative = self._scaled(self.text(negative))
-        g_user, g_item, ego = g[user], g[item], self.graph.ego
+        g_user, g_item, g_negative = g[user], g[item], g[negative]
+        p_user, p_item, p_negative = ([p[node] for p in propagated] for node in (user, item, negative))
+        final_user = self._fuse(g_user, t_user, *p_user)
+        final_item = self._fuse(g_item, t_item, *p_item)
+        final_negative = self._fuse(g_negative, t_negative, *p_negative)
         user_text, item_text = x_user.any(1), x_item.any(1)
-        p = self._propagated()
-        final = [self._fuse(n, g, t, p) for n, t in ((user, t_user), (item, t_item), (negative, t_negative))]
         if self.pairs == "user_item":
             cross = self._nce(g_user, t_item, known, item_text) + self._nce(t_user, g_item, known, user_text)
         else:
@@ -92,7 +102,7 @@ class SymcereModel(nn.Module):
             "cross": cross / 2,
             "intra_graph": self.nce(g_user, g_item, known, self.softmax_temperature),
             "intra_text": self._nce(t_user, t_item, known, user_text & item_text),
-            "bpr": bpr((final[0] * final[1]).sum(1), (final[0] * final[2]).sum(1), self.temperature or 1.0),
+            "bpr": bpr_of_rows(final_user, final_item, final_negative, self.temperature or 1.0),
             "l2": l2(ego[user], ego[item]),
         }
 
@@ -121,15 +131,15 @@ class SymcereModel(nn.Module):
         graph = self.graph
         return self._scaled(propagate(graph.adj, self._scaled(self.text()), graph.n_layers, include_ego=False))
 
-    def _fuse(self, node: Tensor | slice, g: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
-        """Final vectors of nodes; g and p are of all nodes, t of these."""
-        fused = g[node] + self.text_weight * t
-        return self._scaled(fused if p is None else fused + self.propagated_weight * p[node])
+    def _fuse(self, g: Tensor, t: Tensor, p: Tensor | None = None) -> Tensor:
+        """Final vectors of nodes."""
+        fused = g + self.text_weight * t
+        return self._scaled(fused if p is None else fused + self.propagated_weight * p)
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Final vectors of users and items: unit rows, zero for a node with neither neighbours nor text."""
-        final = self._fuse(slice(None), self._graph(), self._scaled(self.text()), self._propagated())
+        final = self._fuse(self._graph(), self._scaled(self.text()), self._propagated())
         return final[: self.n_users], final[self.n_users :]
 
     @torch.no_grad()

@@ -25,6 +25,7 @@ from symcere.evaluation.compare import Values, measure_test
 from symcere.evaluation.measures import standard_measures
 from symcere.ids import IdMap
 from symcere.pipeline.systems import OURS, System
+from symcere.pipeline.trackers import tracked
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender, Scored
 from symcere.text.corpus import Part
@@ -245,10 +246,18 @@ def fit_system(
             def on_epoch(epoch: Epoch, number: int = number) -> None:
                 history.append({"candidate": number, **asdict(epoch)})
                 known = f", valid NDCG@10 {epoch.best_ndcg:.4f}" if epoch.best_ndcg else ""
-                note = f"{epoch.epoch:,}/{system.max_epochs:,} epochs at most, loss {epoch.loss:.3f}{known}"
+                masked = f", mask {epoch.known_share:.1%}" if epoch.known_share else ""
+                speed = f", {epoch.interactions_per_second:,.0f} interactions/s"
+                done = f"{epoch.epoch:,}/{system.max_epochs:,} epochs at most"
+                note = f"{done}, loss {epoch.loss:.3f}{known}{masked}{speed}"
                 workspace.watch.progress("", epoch.epoch / system.max_epochs, note)
+                tell(epoch)
 
-            with checkpointing(workspace.folder / "checkpoints"):
+            name = f"{system.name}-seed{seed}" + (f"-{number}" if number else "")
+            with (
+                checkpointing(workspace.folder / "checkpoints"),
+                tracked(workspace.trackers, name, settings.model_dump(mode="json")) as tell,
+            ):
                 fitted = system.fit(split.train, split.valid, text, settings, seed, on_epoch)
             ndcg = valid_ndcg(fitted, split.train, split.valid)
             if best is None or ndcg > best[0]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from symcere.manifest import code_digest, digest, new_folder, read_manifest
+from symcere.pipeline.trackers import Tracker
 
 
 class Watch(Protocol):
@@ -40,6 +41,7 @@ class Workspace:
         seconds: Stage -> seconds it took when it was made, which may have been an earlier run.
         up_to_date: Stages that were found.
         folders: Stage -> name of its folder.
+        trackers: Who else is told the epochs of each fit.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Workspace:
     seconds: dict[str, float] = field(default_factory=dict)
     up_to_date: list[str] = field(default_factory=list)
     folders: dict[str, str] = field(default_factory=dict)
+    trackers: tuple[Tracker, ...] = ()
 
     def stage(
         self, name: str, parts: Sequence[Any], make: Callable[[Path], Mapping[str, Any]]

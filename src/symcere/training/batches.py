@@ -1,13 +1,13 @@
 """Batches of train interactions with sampled negatives and the coordinates of known pairs."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy import ndarray
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from symcere.data.dataset import Dataset
@@ -36,7 +36,37 @@ class Batch:
         return len(self.known.row) / (n * (n - 1)) if n > 1 else 0.0
 
 
-def batches(train: Dataset, size: int, mask: Mask, generator: np.random.Generator) -> Iterator[Batch]:
+class SeenPairs:
+    """The pairs of train, to be asked for one by one: nearly always one look into a table, however many there are.
+
+    Args:
+        train: The train part.
+    """
+
+    def __init__(self, train: Dataset) -> None:
+        self.n_items = len(train.items)
+        self.keys = np.sort(train.user * self.n_items + train.item)
+        self._shift = np.uint64(64 - (8 * len(self.keys)).bit_length())  # a table an eighth full at most
+        self._perhaps = np.zeros(2 ** (64 - int(self._shift)), dtype=bool)
+        self._perhaps[self._slot(self.keys)] = True
+
+    def __call__(self, user: Int[ndarray, " pairs"], item: Int[ndarray, " pairs"]) -> Bool[ndarray, " pairs"]:
+        """Whether each pair is in train."""
+        key = user * self.n_items + item
+        seen: ndarray = self._perhaps[self._slot(key)]
+        sure = np.flatnonzero(seen)
+        at = np.searchsorted(self.keys, key[sure])
+        seen[sure] = self.keys[np.minimum(at, len(self.keys) - 1)] == key[sure]
+        return seen
+
+    def _slot(self, key: ndarray) -> ndarray:
+        """Multiplicative hashing: the high bits of the key times the golden ratio (Knuth, volume 3, 6.4)."""
+        return np.asarray(key.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> self._shift)
+
+
+def batches(
+    train: Dataset, size: int, mask: Mask, generator: np.random.Generator, seen: SeenPairs | None = None
+) -> Iterator[Batch]:
     """Yield one epoch: every train interaction once, in random order, in batches of nearly equal size.
 
     Args:
@@ -44,40 +74,46 @@ def batches(train: Dataset, size: int, mask: Mask, generator: np.random.Generato
         size: Largest batch.
         mask: Which pairs denominators leave out.
         generator: Decides order and negatives.
+        seen: The pairs of train, where they are kept between epochs.
 
     Yields:
         The batches of one epoch.
     """
     n_batches = -(-len(train) // size)
+    seen = seen or SeenPairs(train)
     for rows in np.array_split(generator.permutation(len(train)), n_batches):
         user, item = train.user[rows], train.item[rows]
-        negative = sample_unseen(user, train.matrix, generator)
+        negative = sample_unseen(user, seen, generator)
         known = masked_pairs(mask, user, item, train.matrix)
         yield Batch(torch.from_numpy(user), torch.from_numpy(item), torch.from_numpy(negative), known)
 
 
+def in_groups(drawn: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Batches in lists of `size`, the last one perhaps shorter; no more than one list is drawn ahead."""
+    left = iter(drawn)
+    while group := list(itertools.islice(left, size)):
+        yield group
+
+
 def sample_unseen(
-    user: Int[ndarray, " batch"], train: csr_array, generator: np.random.Generator, attempts: int = 20
+    user: Int[ndarray, " batch"], seen: SeenPairs, generator: np.random.Generator, attempts: int = 20
 ) -> Int[ndarray, " batch"]:
     """Draw an item that each user has not seen in train, uniformly.
 
     Args:
         user: User index of each pair.
-        train: Binary train matrix, indices sorted in each row.
+        seen: The pairs of train.
         generator: Source of the draws.
         attempts: Redraws before giving up on a user who has seen nearly everything.
 
     Returns:
         Item indices.
     """
-    n_items = train.shape[1]
-    seen = np.repeat(np.arange(train.shape[0]), np.diff(train.indptr)) * n_items + train.indices  # ascending
-    item = generator.integers(0, n_items, len(user))
+    item = generator.integers(0, seen.n_items, len(user))
+    again = np.arange(len(user))
     for _ in range(attempts):
-        key = user * n_items + item
-        at = np.minimum(np.searchsorted(seen, key), len(seen) - 1)
-        again = np.flatnonzero(seen[at] == key)
+        again = again[seen(user[again], item[again])]
         if not len(again):
             break
-        item[again] = generator.integers(0, n_items, len(again))
+        item[again] = generator.integers(0, seen.n_items, len(again))
     return item

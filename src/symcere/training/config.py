@@ -12,6 +12,8 @@ from symcere.training.space import GRAPH, TEMPERATURE, Choice, Real, Space
 POPULARITY_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.5, -0.2, -0.4)
 """The dials that every system is offered; 0 first, so that a tie leaves the dial alone."""
 
+_STEPS = 64  # of an epoch at most, unless batches_per_propagation says otherwise
+
 Weight = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
 
 
@@ -45,6 +47,9 @@ class Schedule(Settings):
 
     batch_size: Annotated[int, Field(ge=2)] = 1_024
     """Interactions of a step; in-batch negatives come from the same batch."""
+    batches_per_propagation: Annotated[int, Field(ge=0)] = 0
+    """Batches whose gradients are gathered before one way back through the graph and one step; 0 for as few as leave
+    64 steps an epoch."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 4e-3
     """Step size of Adam."""
     max_epochs: Annotated[int, Field(ge=1)] = 300
@@ -53,8 +58,15 @@ class Schedule(Settings):
     """Epochs between validations; small data over-fits within a few epochs."""
     patience: Annotated[int, Field(ge=1)] = 6
     """Validations without a better valid NDCG@10 before training stops."""
+    valid_users: Annotated[int, Field(ge=1)] = 20_000
+    """Users at most whose valid items decide, drawn once by the seed."""
     popularity_weights: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)] = POPULARITY_WEIGHTS
     """Dials tried at each validation; the best epoch and the best dial are chosen together."""
+
+    def batches_per_step(self, n_interactions: int) -> int:
+        """How many batches share a propagation and a step, so that the cost of an epoch is linear in its length."""
+        n_batches = -(-n_interactions // self.batch_size)
+        return self.batches_per_propagation or -(-n_batches // _STEPS)
 
 
 class GraphSettings(Schedule):

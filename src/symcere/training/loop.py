@@ -3,13 +3,14 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from symcere import rng
@@ -21,15 +22,16 @@ from symcere.manifest import code_digest, digest, digest_array
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
 from symcere.models.symcere import SymcereModel
+from symcere.models.tables import Rows, Table, send_back
 from symcere.recommender import Recommender, with_unit_spread
 from symcere.text.features import TextFeatures
-from symcere.training.batches import Batch, batches
+from symcere.training.batches import Batch, SeenPairs, batches, in_groups
 from symcere.training.checkpoint import current_checkpoints, random_state, set_random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.device import current_device
 from symcere.training.known import Mask
 from symcere.training.text import profiles, without_own
-from symcere.training.tuning import choose_popularity_weight
+from symcere.training.tuning import choose_popularity_weight, some_users
 
 
 @runtime_checkable
@@ -41,8 +43,14 @@ class Model(Protocol):
         """Unit of the score; None to take the spread of the scores."""
         ...
 
-    def terms(self, user: Tensor, item: Tensor, negative: Tensor, known: Known) -> dict[str, Tensor]:
-        """Unweighted loss terms of a batch."""
+    def tables(self) -> tuple[Tensor, ...]:
+        """Matrices over all nodes that depend on the parameters alone: computed once a step, for all its batches."""
+        ...
+
+    def terms(
+        self, user: Tensor, item: Tensor, negative: Tensor, known: Known, tables: Sequence[Table]
+    ) -> dict[str, Tensor]:
+        """Unweighted loss terms of a batch, which reads rows of the tables."""
         ...
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
@@ -65,6 +73,7 @@ class Epoch:
     Args:
         epoch: Number of the epoch, from 1.
         seconds: Since training began, validation included.
+        interactions_per_second: Learned from in this epoch, validation not counted.
         terms: Mean over batches of each loss term without its weight.
         loss: Their weighted sum.
         grad_norm: Mean length of the gradient of all parameters.
@@ -77,6 +86,7 @@ class Epoch:
 
     epoch: int
     seconds: float
+    interactions_per_second: float
     terms: dict[str, float]
     loss: float
     grad_norm: float
@@ -194,13 +204,15 @@ def optimise(
         settings = [schedule.model_dump(mode="json"), dict(weights), seed, mask, str(device)]
         key = digest(code_digest(), type(model).__name__, _contents(model, train, valid), settings)
     model.to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=device.type == "cuda")
+    optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
     draws = rng.stream(seed, "batches")
+    seen, deciding = known_matrix(train, valid), some_users(valid, schedule.valid_users, seed)
+    pairs = SeenPairs(train)
     at = _Progress()
     if checkpoints:
         checkpoints.begin()
         if saved := checkpoints.load(key):
-            at = _restored(saved, model, optimiser, draws, train, valid)
+            at = _restored(saved, model, optimiser, draws, train, seen)
             for told in at.told if on_epoch else ():
                 on_epoch(told)  # type: ignore[misc]
     began = time.perf_counter() - at.seconds
@@ -208,26 +220,26 @@ def optimise(
         if at.is_over(schedule):
             break
         epoch_draws, n_done = draws.bit_generator.state, len(at.steps)
-        for number, drawn in enumerate(batches(train, schedule.batch_size, mask, draws)):
-            batch = drawn.to(device)
+        epoch_began, n_learned = time.perf_counter(), 0
+        drawn = batches(train, schedule.batch_size, mask, draws, pairs)
+        for number, group in enumerate(in_groups(drawn, schedule.batches_per_step(len(train)))):
             if number < n_done:
                 continue  # learned from before the fit was killed
             streams = random_state(model, epoch_draws) if checkpoints and checkpoints.due else None
             optimiser.zero_grad()
-            terms = model.terms(batch.user, batch.item, batch.negative, batch.known)
-            loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-            step = _step_log(model, batch, terms, loss)
-            _check_finite(step, terms, epoch, checkpoints.file(key) if checkpoints else None)
+            step = _gradients(model, [batch.to(device) for batch in group], weights)
+            _check_finite(step, epoch, checkpoints.file(key) if checkpoints else None)
             if checkpoints and streams:  # before the step: these parameters are known to give a finite loss
                 at.seconds = time.perf_counter() - began
                 checkpoints.save(key, {"key": key, "random": streams, **_saved(at, model, optimiser)})
             optimiser.step()
             at.steps.append(step)
+            n_learned += sum(len(batch.user) for batch in group)
+        speed = n_learned / (time.perf_counter() - epoch_began)
         validated: tuple[float, float] | None = None
         if epoch % schedule.valid_every == 0 or epoch == schedule.max_epochs:
             system, ndcg = choose_popularity_weight(
-                _recommender(model, train, valid), train, valid, schedule.popularity_weights
+                _recommender(model, train, seen), train, deciding, schedule.popularity_weights
             )
             validated = (ndcg, system.popularity_weight)
             if at.best is None or ndcg > at.best[0]:
@@ -236,11 +248,12 @@ def optimise(
         told = Epoch(
             epoch=epoch,
             seconds=time.perf_counter() - began,
+            interactions_per_second=speed,
             terms={name: mean[name] for name in mean if name not in _BESIDE},
             loss=mean["loss"],
             grad_norm=mean["grad_norm"],
             known_share=mean["known_share"],
-            known_mass=known_mass(batch.user, batch.item, batch.known) if known_mass and on_epoch else 0.0,
+            known_mass=_mass(known_mass, group[-1].to(device)) if known_mass and on_epoch else 0.0,
             valid_ndcg=validated[0] if validated else None,
             popularity_weight=validated[1] if validated else None,
             best_ndcg=at.best[0] if at.best else None,
@@ -312,7 +325,7 @@ def _restored(
     optimiser: torch.optim.Optimizer,
     draws: np.random.Generator,
     train: Dataset,
-    valid: HeldOut,
+    seen: csr_array,
 ) -> _Progress:
     """Put model, optimiser and random streams back to where they were saved; returns how far that was."""
     with torch.no_grad():
@@ -322,7 +335,7 @@ def _restored(
     set_random_state(model, draws, saved["random"])
     best = saved["best"]
     system = best and dataclasses.replace(
-        _recommender(model, train, valid),
+        _recommender(model, train, seen),
         user_emb=best["user_emb"].numpy(),
         item_emb=best["item_emb"].numpy(),
         temperature=best["temperature"],
@@ -357,13 +370,13 @@ def graph_tower(train: Dataset, settings: GraphSettings, generator: torch.Genera
     return GraphTower(adj, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
 
 
-def _recommender(model: Model, train: Dataset, valid: HeldOut) -> Recommender:
+def _recommender(model: Model, train: Dataset, seen: csr_array) -> Recommender:
     """The model as it stands, its dial at 0."""
     user_emb, item_emb = (np.ascontiguousarray(emb.cpu().numpy()) for emb in model.embeddings())
     system = Recommender(
         users=train.users,
         items=train.items,
-        seen=known_matrix(train, valid),
+        seen=seen,
         popularity=train.popularity,
         temperature=model.temperature or 1.0,
         popularity_weight=0.0,
@@ -373,9 +386,9 @@ def _recommender(model: Model, train: Dataset, valid: HeldOut) -> Recommender:
     return system if model.temperature else with_unit_spread(system)
 
 
-def _check_finite(step: Mapping[str, float], terms: Iterable[str], epoch: int, checkpoint: Path | None) -> None:
-    for name in terms:
-        if not math.isfinite(step[name]):
+def _check_finite(step: Mapping[str, float], epoch: int, checkpoint: Path | None) -> None:
+    for name in step:
+        if name not in _BESIDE and not math.isfinite(step[name]):
             kept = checkpoint is not None and checkpoint.exists()
             raise DivergedError(
                 f"Training diverged in epoch {epoch}: the term {name!r} is {step[name]}. Lower the "
@@ -384,8 +397,22 @@ def _check_finite(step: Mapping[str, float], terms: Iterable[str], epoch: int, c
             )
 
 
-def _step_log(model: Model, batch: Batch, terms: Mapping[str, Tensor], loss: Tensor) -> dict[str, float]:
+def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float]) -> dict[str, float]:
+    """Gradients of the mean loss over batches that share their tables; returns what a step showed."""
+    tables = [Rows(table) for table in model.tables()]
+    shown = []
+    for batch in group:
+        terms = model.terms(batch.user, batch.item, batch.negative, batch.known, tables)
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        (loss / len(group)).backward()  # type: ignore[no-untyped-call]
+        shown.append(torch.stack([*terms.values(), loss]).detach())
+    send_back(tables)
     grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    values = [*(term.detach() for term in terms.values()), loss.detach(), nn.utils.get_total_norm(grads)]
+    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
+    values = [*torch.stack(shown).mean(0), length]
     named = zip([*terms, "loss", "grad_norm"], torch.stack(values).tolist(), strict=True)  # one wait for the device
-    return {**dict(named), "known_share": batch.known_share}
+    return {**dict(named), "known_share": float(np.mean([batch.known_share for batch in group]))}
+
+
+def _mass(known_mass: KnownMass, batch: Batch) -> float:
+    return known_mass(batch.user, batch.item, batch.known)

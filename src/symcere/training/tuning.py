@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.evaluation import metrics
 from symcere.ranking import Scorer, places
@@ -57,6 +58,16 @@ def choose_popularity_weight(
     ndcg = _valid_ndcg(lambda user: system.scores_at(user, popularity_weights), train, valid)
     best = int(ndcg.argmax())
     return system.with_popularity_weight(popularity_weights[best]), float(ndcg[best])
+
+
+def some_users(held_out: HeldOut, n_users: int, seed: int) -> HeldOut:
+    """The pairs of so many users at most, drawn by the seed; all of it where it has no more."""
+    users = np.unique(held_out.user)
+    if len(users) <= n_users:
+        return held_out
+    drawn = rng.stream(seed, "valid-users").choice(users, n_users, replace=False)
+    kept = np.isin(held_out.user, drawn)
+    return dataclasses.replace(held_out, user=held_out.user[kept], item=held_out.item[kept])
 
 
 def choose(candidates: Iterable[System], train: Dataset, valid: HeldOut) -> tuple[System, float]:

@@ -1,0 +1,70 @@
+"""Matrices over all nodes, of which batches read rows."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@runtime_checkable
+class Table(Protocol):
+    """What a loss term needs of a matrix over all nodes: some of its rows. A tensor is one."""
+
+    def __getitem__(self, node: Int[Tensor, " some"], /) -> Float[Tensor, "some dim"]:
+        """Its rows at `node`."""
+        ...
+
+
+class Rows:
+    """A matrix of which several batches read rows; the gradients of the rows are gathered, and sent back once.
+
+    Left to autograd, each read has a gradient as large as the matrix, and each batch its own way back through the
+    graph. Here a read costs what it reads, and any number of batches share one propagation there and one back.
+
+    Args:
+        matrix: The matrix: a parameter, or what was computed from parameters.
+
+    Example:
+        >>> table = torch.nn.Parameter(torch.ones(3, 1))
+        >>> rows = Rows(2 * table)
+        >>> for node in (torch.tensor([0, 0]), torch.tensor([2])):
+        ...     rows[node].sum().backward()
+        >>> send_back([rows])
+        >>> table.grad.flatten().tolist()
+        [4.0, 0.0, 2.0]
+    """
+
+    def __init__(self, matrix: Float[Tensor, "nodes dim"]) -> None:
+        self.matrix, self._values = matrix, matrix.detach()
+        self.gathered = torch.zeros_like(self._values)
+        self._asks = torch.zeros((), requires_grad=True, device=matrix.device)  # makes autograd call `backward`
+
+    def __getitem__(self, node: Int[Tensor, " some"]) -> Float[Tensor, "some dim"]:
+        """Its rows at `node`."""
+        rows: Tensor = _Read.apply(self._asks, self._values, node, self.gathered)  # type: ignore[no-untyped-call]
+        return rows
+
+
+def send_back(tables: Sequence[Rows]) -> None:
+    """Send what the reads of all tables gathered back to the parameters, in one backward pass."""
+    if tables:
+        torch.autograd.backward([rows.matrix for rows in tables], [rows.gathered for rows in tables])
+
+
+class _Read(torch.autograd.Function):
+    """Rows of a matrix; their gradient is added to `gathered`."""
+
+    @staticmethod
+    def forward(ctx: Any, asks: Tensor, values: Tensor, node: Tensor, gathered: Tensor) -> Tensor:  # noqa: ARG004
+        ctx.node, ctx.gathered = node, gathered
+        return values.index_select(0, node)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None]:
+        if grads[0].is_cuda:  # index_add_ has no fixed order there
+            ctx.gathered.index_put_((ctx.node,), grads[0], accumulate=True)
+        else:
+            ctx.gathered.index_add_(0, ctx.node, grads[0])
+        return None, None, None, None

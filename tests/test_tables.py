@@ -1,0 +1,93 @@
+"""Rows that batches read of one propagation, and the way back that they share."""
+
+import numpy as np
+import pytest
+import torch
+
+import symcere as sc
+from symcere.models.lightgcn import LightGCN
+from symcere.models.projection import TextTower
+from symcere.models.symcere import SymcereModel
+from symcere.models.tables import Rows, send_back
+from symcere.training.batches import Batch, batches, in_groups
+from symcere.training.config import Schedule
+from symcere.training.loop import graph_tower, torch_generator
+from symcere.training.text import profiles
+from symcere.training.tuning import some_users
+from test_training import NONE
+
+WEIGHTS = {"cross": 0.5, "intra_graph": 0.8, "intra_text": 1.2, "bpr": 0.5, "l2": 1e-2}
+
+
+def symcere_model(split, text):
+    settings = sc.SymcereSettings(dim=8)
+    graph = graph_tower(split.train, settings, torch_generator(0))
+    tower = TextTower(profiles(split.train, text), 8, 0, torch_generator(1))
+    return SymcereModel(graph, tower, len(split.train.users), temperature=0.3, text_weight=0.7, propagated_weight=0.5)
+
+
+def light_gcn(split, text):
+    return LightGCN(graph_tower(split.train, sc.LightGCNSettings(dim=8), torch_generator(0)), len(split.train.users))
+
+
+def mean_loss(model, group, tables):
+    losses = [
+        sum(WEIGHTS[name] * term for name, term in model.terms(b.user, b.item, b.negative, b.known, tables).items())
+        for b in group
+    ]
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("make", [symcere_model, light_gcn])
+@pytest.mark.parametrize("n", [1, 3])
+def test_gathered_gradients_are_those_of_autograd(split, text, make, n):
+    group = next(in_groups(batches(split.train, 100, "history", np.random.default_rng(0)), n))
+    assert len(group) == n
+    plain, gathered = make(split, text), make(split, text)
+    mean_loss(plain, group, plain.tables()).backward()
+    tables = [Rows(table) for table in gathered.tables()]
+    for batch in group:  # each on its own way to the rows, one way back for all
+        (mean_loss(gathered, [batch], tables) / n).backward()
+    send_back(tables)
+    for one, other in zip(plain.parameters(), gathered.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-8)
+
+
+def test_a_step_is_taken_once_for_each_group(split, text, monkeypatch):
+    steps, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (steps.append(1), step(self)))
+    settings = sc.SymcereSettings(dim=8, batch_size=100, batches_per_propagation=3, max_epochs=2, valid_every=2)
+    sc.fit(split.train, text, valid=split.valid, settings=settings)
+    n_batches = -(-len(split.train) // 100)
+    assert len(steps) == 2 * -(-n_batches // 3)
+
+
+@pytest.mark.parametrize(
+    ("n", "together", "expected"),
+    [(7_302, 0, 1), (64 * 1_024, 0, 1), (64 * 1_024 + 1, 0, 2), (20_000_000, 0, 306), (9, 5, 5)],
+)
+def test_an_epoch_has_64_steps_at_most_unless_told_otherwise(n, together, expected):
+    assert Schedule(batches_per_propagation=together).batches_per_step(n) == expected
+
+
+def test_groups_hold_every_batch_once_and_draw_no_more_than_a_group_ahead():
+    drawn = []
+
+    def batch(number):
+        drawn.append(number)
+        return Batch(*[torch.tensor([number])] * 3, NONE)
+
+    groups = in_groups(map(batch, range(5)), 2)
+    assert [b.user.item() for b in next(groups)] == [0, 1]
+    assert drawn == [0, 1]
+    assert [len(group) for group in groups] == [2, 1]
+
+
+def test_users_who_decide_are_drawn_once_by_the_seed(split):
+    some, again, others = (some_users(split.valid, 10, seed) for seed in (0, 0, 1))
+    assert len(np.unique(some.user)) == 10
+    assert some.user.tolist() == again.user.tolist() != others.user.tolist()
+    all_pairs = set(zip(split.valid.user.tolist(), split.valid.item.tolist(), strict=True))
+    of_them = {pair for pair in all_pairs if pair[0] in set(some.user.tolist())}
+    assert of_them == set(zip(some.user.tolist(), some.item.tolist(), strict=True))
+    assert some_users(split.valid, 10**6, 0) is split.valid
