@@ -7,7 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symcere.losses import Known, bpr, bpr_of_rows, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
+from symcere.losses import (
+    Known,
+    PairRows,
+    bpr,
+    bpr_of_rows,
+    inner_product_nce,
+    known_mass,
+    l2,
+    sincere_nce,
+    symmetric_nce,
+)
 
 NONE = Known(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 
@@ -251,6 +261,20 @@ def test_blocks_of_rows_change_neither_loss_nor_gradients_nor_mass(temperature, 
     monkeypatch.setattr("symcere.losses._BLOCK", 33 * 7)
     for in_blocks, at_once in zip(found(), whole, strict=True):
         assert torch.allclose(in_blocks, at_once, rtol=1e-4, atol=1e-7)
+
+
+def test_users_and_items_once_each_are_the_batch_with_all_its_own_pairs_known():
+    """Five pairs of three users and four items, two of them of one user and two of one item."""
+    user, item = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([1, 3, 1, 0, 2])
+    taken = torch.zeros(3, 4, dtype=torch.bool)
+    taken[user, item] = True
+    taken[1, 2] = True  # known, and not in the batch
+    a, c = (torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (3, 4))
+    once = symmetric_nce(a, c, Known(*taken.nonzero(as_tuple=True)), 0.3, PairRows(user, item))
+    each = symmetric_nce(a[user], c[item], known_of(taken[user][:, item]), 0.3)
+    torch.testing.assert_close(once, each)
+    for one, other in zip(*(torch.autograd.grad(loss, (a, c)) for loss in (once, each)), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @given(st.integers(0, 1_000), st.sampled_from([0.2, 1.0]))

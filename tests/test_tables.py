@@ -19,11 +19,19 @@ from test_training import NONE
 WEIGHTS = {"cross": 0.5, "intra_graph": 0.8, "intra_text": 1.2, "bpr": 0.5, "l2": 1e-2}
 
 
-def symcere_model(split, text):
+def symcere_model(split, text, *, propagated_weight=0.5, **more):
     settings = sc.SymcereSettings(dim=8)
     graph = graph_tower(split.train, settings, torch_generator(0))
     tower = TextTower(profiles(split.train, text), 8, 0, torch_generator(1))
-    return SymcereModel(graph, tower, len(split.train.users), temperature=0.3, text_weight=0.7, propagated_weight=0.5)
+    return SymcereModel(
+        graph,
+        tower,
+        len(split.train.users),
+        temperature=0.3,
+        text_weight=0.7,
+        propagated_weight=propagated_weight,
+        **more,
+    )
 
 
 def light_gcn(split, text):
@@ -60,6 +68,23 @@ def test_a_step_is_taken_once_for_each_group(split, text, monkeypatch):
     sc.fit(split.train, text, valid=split.valid, settings=settings)
     n_batches = -(-len(split.train) // 100)
     assert len(steps) == 2 * -(-n_batches // 3)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_nodes_taken_once_give_the_same_terms_and_gradients(split, text, weight):
+    found = []
+    for distinct in (False, True):
+        model = symcere_model(split, text, distinct=distinct, propagated_weight=weight)
+        features = model.text.features
+        features[:3] = 0  # users without text
+        features[-3:] = 0
+        (batch,) = next(in_groups(batches(split.train, 300, "history", np.random.default_rng(0)), 1))
+        terms = model.terms(batch.user, batch.item, batch.negative, batch.known, model.tables())
+        sum(WEIGHTS[name] * term for name, term in terms.items()).backward()
+        found.append([*(term.detach() for term in terms.values()), *(p.grad for p in model.parameters())])
+    assert len(batch.user.unique()) < len(batch.user)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class Scorer(Protocol):
 def top_k(scores: Float[ndarray, "users n_items"], k: int) -> Int[ndarray, "users k"]:
     """Indices of the k best items of each row, best first; equal scores by item index.
 
-    Score and index are packed into one sortable 64-bit key, so ties never depend on the partition.
+    All items that score no less than the k-th best are sorted, so ties never depend on the partition.
 
     Args:
         scores: float32, without NaN.
@@ -37,12 +37,12 @@ def top_k(scores: Float[ndarray, "users n_items"], k: int) -> Int[ndarray, "user
         >>> top_k(np.array([[0.5, 2.0, 2.0, -1.0]], dtype=np.float32), 3)
         array([[1, 2, 0]])
     """
-    bits = (scores + np.float32(0)).view(np.int32)  # adding 0 turns -0.0 into 0.0
-    ordered = (bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).astype(np.int64)
-    key = (ordered << 32) | np.arange(scores.shape[1] - 1, -1, -1, dtype=np.int64)
-    best = np.partition(key, scores.shape[1] - k, axis=1)[:, -k:]
-    best.sort(axis=1)
-    return np.asarray((scores.shape[1] - 1) - (best[:, ::-1] & 0xFFFFFFFF))
+    n_items = scores.shape[1]
+    least = np.partition(scores, n_items - k, axis=1)[:, n_items - k, None]
+    row, item = np.divmod(np.flatnonzero(scores >= least), n_items)  # items ascend in each row
+    order = np.lexsort((-scores[row, item], row))
+    first = np.searchsorted(row, np.arange(len(scores)))
+    return np.asarray(item[order[first[:, None] + np.arange(k)]])
 
 
 def rank(scorer: Scorer, user: Int[ndarray, " users"], k: int, exclude: csr_array) -> Int[ndarray, "users k"]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from symcere.graph import propagate
-from symcere.losses import Known, bpr_of_rows, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
+from symcere.losses import Known, PairRows, bpr_of_rows, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
 from symcere.models.tables import Table
@@ -36,6 +36,8 @@ class SymcereModel(nn.Module):
             and g_i with t_i.
         unit: Whether vectors are put on the unit sphere. Without, the score is an inner product.
         text_in_graph: Weight of the projected profiles in layer 0 of the graph tower.
+        distinct: Whether the users and items of a batch are taken once each: faster, and the same where all pairs
+            of the batch itself are among the known ones, and the profiles of a node are the same in all its pairs.
 
     Source:
         Suzumura et al., SymCERE, arXiv 2504.02195: cross-modal, intra-modal and ranking terms on unit vectors with
@@ -55,6 +57,7 @@ class SymcereModel(nn.Module):
         pairs: Pairs = "user_item",
         unit: bool = True,
         text_in_graph: float = 0.0,
+        distinct: bool = False,
     ) -> None:
         super().__init__()
         self.graph, self.text, self.n_users = graph, text, n_users
@@ -63,6 +66,7 @@ class SymcereModel(nn.Module):
         self.pairs, self.unit, self.text_in_graph = pairs, unit, text_in_graph
         alone = symmetric_nce if unit else inner_product_nce
         self.nce = sincere_nce if positives == "known" else alone
+        self.distinct = distinct and self.nce is symmetric_nce and pairs == "user_item"
 
     @property
     def temperature(self) -> float | None:
@@ -85,36 +89,50 @@ class SymcereModel(nn.Module):
         """Unweighted loss terms of a batch: "cross", "intra_graph", "intra_text", "bpr", "l2"."""
         item, negative = item + self.n_users, negative + self.n_users
         g, ego, *propagated = tables
-        x_user, x_item = self.text.of_pairs(user, item)
+        users, items, known, pairs = self._once(user, item, known)
+        x_user, x_item = self.text.of_pairs(users, items)
         t_user, t_item = (self._scaled(self.text.project(x)) for x in (x_user, x_item))
         t_negative = self._scaled(self.text(negative))
-        g_user, g_item, g_negative = g[user], g[item], g[negative]
-        p_user, p_item, p_negative = ([p[node] for p in propagated] for node in (user, item, negative))
-        final_user = self._fuse(g_user, t_user, *p_user)
-        final_item = self._fuse(g_item, t_item, *p_item)
-        final_negative = self._fuse(g_negative, t_negative, *p_negative)
-        user_text, item_text = x_user.any(1), x_item.any(1)
+        g_user, g_item = g[users], g[items]
+        final_user = self._fuse(g_user, t_user, *(p[users] for p in propagated))
+        final_item = self._fuse(g_item, t_item, *(p[items] for p in propagated))
+        final_negative = self._fuse(g[negative], t_negative, *(p[negative] for p in propagated))
+        user_text, item_text = x_user.any(1)[pairs.user], x_item.any(1)[pairs.item]
         if self.pairs == "user_item":
-            cross = self._nce(g_user, t_item, known, item_text) + self._nce(t_user, g_item, known, user_text)
+            graph_text = self._nce(g_user, t_item, known, pairs, item_text)
+            cross = graph_text + self._nce(t_user, g_item, known, pairs, user_text)
         else:
-            cross = self._nce(g_user, t_user, known, user_text) + self._nce(g_item, t_item, known, item_text)
+            cross = self._nce(g_user, t_user, known, pairs, user_text)
+            cross = cross + self._nce(g_item, t_item, known, pairs, item_text)
+        own_user, own_item = final_user.index_select(0, pairs.user), final_item.index_select(0, pairs.item)
         return {
             "cross": cross / 2,
-            "intra_graph": self.nce(g_user, g_item, known, self.softmax_temperature),
-            "intra_text": self._nce(t_user, t_item, known, user_text & item_text),
-            "bpr": bpr_of_rows(final_user, final_item, final_negative, self.temperature or 1.0),
+            "intra_graph": self._nce(g_user, g_item, known, pairs, torch.ones_like(user_text)),
+            "intra_text": self._nce(t_user, t_item, known, pairs, user_text & item_text),
+            "bpr": bpr_of_rows(own_user, own_item, final_negative, self.temperature or 1.0),
             "l2": l2(ego[user], ego[item]),
         }
 
-    def _nce(self, a: Tensor, c: Tensor, known: Known, has_text: Bool[Tensor, " batch"]) -> Tensor:
+    def _once(self, user: Tensor, item: Tensor, known: Known) -> tuple[Tensor, Tensor, Known, PairRows]:
+        """Nodes of a batch, what of them is known, and its pairs; each node but once where the loss allows it."""
+        if not self.distinct:
+            every = torch.arange(len(user), device=user.device)
+            return user, item, known, PairRows(every, every)
+        users, row = torch.unique(user, return_inverse=True)
+        items, column = torch.unique(item, return_inverse=True)
+        return users, items, Known(row[known.row], column[known.column]), PairRows(row, column)
+
+    def _nce(self, a: Tensor, c: Tensor, known: Known, pairs: PairRows, has_text: Bool[Tensor, " batch"]) -> Tensor:
         """The NCE over the pairs of the batch that have the text they need."""
-        if has_text.all():
-            return self.nce(a, c, known, self.softmax_temperature)
+        if not has_text.any():
+            return a.sum() * 0  # the mean over nothing is 0
+        if self.nce is symmetric_nce:
+            left = pairs if has_text.all() else PairRows(pairs.user[has_text], pairs.item[has_text])
+            return symmetric_nce(a, c, known, self.softmax_temperature, left)
         position = torch.cumsum(has_text, 0) - 1
         both = has_text[known.row] & has_text[known.column]
-        left = Known(position[known.row[both]], position[known.column[both]])
-        # no pair has text: the mean over nothing is 0
-        return self.nce(a[has_text], c[has_text], left, self.softmax_temperature) if has_text.any() else a.sum() * 0
+        still = Known(position[known.row[both]], position[known.column[both]])
+        return self.nce(a[has_text], c[has_text], still, self.softmax_temperature)
 
     def _graph(self) -> Tensor:
         """Vectors of all nodes by the graph tower."""

@@ -140,6 +140,7 @@ def twins(system: System) -> list[System]:
     changes: dict[str, dict[str, Any]] = {
         "no_mask": {"mask": "none"},
         "same_item_mask": {"mask": "same_item"},
+        "history_mask": {"mask": "history"},
         "sincere": {"positives": "known"},
         "no_sphere": {"unit": False},
         "no_dial": {"popularity_weights": (0.0,)},

@@ -150,6 +150,7 @@ def fit(
         pairs=settings.pairs,
         unit=settings.unit,
         text_in_graph=settings.w_text_in_graph,
+        distinct=settings.mask == "history" and not settings.leave_one_out,
     )
     return optimise(
         model,
