@@ -13,7 +13,7 @@ install_import_hook(
         f"symcere.{name}"
         for name in (
             "baselines data evaluation graph losses models ranking text training.batches training.known "
-            "training.loop training.text training.tuning".split()
+            "training.loop training.progress training.text training.tuning".split()
         )
     ],
     "beartype.beartype",

@@ -156,7 +156,8 @@ class _SymmetricNCE(torch.autograd.Function):
         ctx.save_for_backward(a, c)
         dtype = a.dtype
         a, c = (a.double(), c.double()) if temperature < _FLOAT32_TEMPERATURE else (a, c)
-        own = torch.exp(((a[pairs.user] * c[pairs.item]).sum(1) - 1) / temperature)
+        of_user, of_item = a.index_select(0, pairs.user), c.index_select(0, pairs.item)
+        own = torch.exp((torch.linalg.vecdot(of_user, of_item) - 1) / temperature)
         others = Known(torch.cat([known.row, pairs.user]), torch.cat([known.column, pairs.item]))
         n_a, n_c = (torch.bincount(of, minlength=len(x)).to(a.dtype) for of, x in zip(pairs, (a, c), strict=True))
         row, column = a.new_empty(len(a)), a.new_zeros(len(c))  # the denominators without their own pair
@@ -180,8 +181,8 @@ class _SymmetricNCE(torch.autograd.Function):
         of_a.index_add_(0, pairs.user, by_row)
         of_c.index_add_(0, pairs.item, by_column)
         at_own = -(row * by_row + column * by_column).to(a.dtype)[:, None]
-        grad_a = torch.zeros_like(a).index_add_(0, pairs.user, at_own * c[pairs.item])
-        grad_c = torch.zeros_like(c).index_add_(0, pairs.item, at_own * a[pairs.user])
+        grad_a = torch.zeros_like(a).index_add_(0, pairs.user, at_own * c.index_select(0, pairs.item))
+        grad_c = torch.zeros_like(c).index_add_(0, pairs.item, at_own * a.index_select(0, pairs.user))
         whole = [(slice(0, len(a)), ctx.kept)]
         for block, weight in _weights(a.to(own), c.to(own), others, temperature) if ctx.kept is None else whole:
             slope = torch.outer(of_a[block], n_c).addr_(n_a[block], of_c).mul_(weight).to(a.dtype)

@@ -13,7 +13,8 @@ from symcere.losses import Known, bpr_of_rows, l2
 from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.training.config import Schedule, Weight
-from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.loop import optimise, torch_generator
+from symcere.training.progress import OnEpoch
 from symcere.training.space import GRAPH, Space
 
 

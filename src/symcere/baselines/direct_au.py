@@ -13,7 +13,8 @@ from symcere.models.lightgcn import LightGCN
 from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings, Weight
-from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
+from symcere.training.loop import graph_tower, optimise, torch_generator
+from symcere.training.progress import OnEpoch
 from symcere.training.space import GRAPH, Real, Space, Whole
 
 

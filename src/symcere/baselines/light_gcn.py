@@ -9,7 +9,8 @@ from symcere.data.dataset import Dataset, HeldOut
 from symcere.models.lightgcn import LightGCN
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings
-from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
+from symcere.training.loop import graph_tower, optimise, torch_generator
+from symcere.training.progress import OnEpoch
 from symcere.training.space import GRAPH, Space
 from symcere.training.tuning import choose
 

@@ -18,7 +18,8 @@ from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import GraphSettings, Weight
-from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.loop import optimise, torch_generator
+from symcere.training.progress import OnEpoch
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Real, Space
 from symcere.training.text import ReviewOfPair, review_of_pair, review_vectors
 

@@ -16,7 +16,8 @@ from symcere.models.lightgcn import GraphTower, LightGCN
 from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings, Weight
-from symcere.training.loop import OnEpoch, graph_tower, optimise, torch_generator
+from symcere.training.loop import graph_tower, optimise, torch_generator
+from symcere.training.progress import OnEpoch
 from symcere.training.space import GRAPH, TEMPERATURE, Real, Space
 
 

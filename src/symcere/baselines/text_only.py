@@ -16,7 +16,8 @@ from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import Schedule
-from symcere.training.loop import OnEpoch, optimise, torch_generator
+from symcere.training.loop import optimise, torch_generator
+from symcere.training.progress import OnEpoch
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Space
 from symcere.training.text import profiles, without_own
 

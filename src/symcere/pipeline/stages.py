@@ -35,7 +35,7 @@ from symcere.text.profiles import Weighting
 from symcere.training.checkpoint import checkpointing
 from symcere.training.config import Settings
 from symcere.training.device import current_device
-from symcere.training.loop import Epoch
+from symcere.training.progress import Epoch
 from symcere.training.tuning import valid_ndcg
 
 

@@ -25,7 +25,8 @@ from symcere.recommender import Recommender, Scored
 from symcere.text.features import TextFeatures
 from symcere.training import config
 from symcere.training.config import Settings, SymcereSettings
-from symcere.training.loop import OnEpoch, fit
+from symcere.training.loop import fit
+from symcere.training.progress import OnEpoch
 from symcere.training.space import Space
 from symcere.training.tuning import with_unit_rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from symcere.errors import ConfigError
-from symcere.training.loop import Epoch, OnEpoch
+from symcere.training.progress import Epoch, OnEpoch
 
 Tracker: TypeAlias = Callable[[str, Mapping[str, Any]], AbstractContextManager[OnEpoch]]
 """(name of a fit, its settings) -> a context whose value is told each epoch."""

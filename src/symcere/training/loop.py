@@ -1,16 +1,12 @@
 """`fit`, and the one loop that steps an optimiser: it reads top to bottom."""
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from symcere import rng
@@ -20,86 +16,22 @@ from symcere.graph import norm_adj
 from symcere.losses import Known
 from symcere.manifest import code_digest, digest, digest_array
 from symcere.models.lightgcn import GraphTower
+from symcere.models.model import Model
 from symcere.models.projection import TextTower
 from symcere.models.symcere import SymcereModel
-from symcere.models.tables import Rows, Table, send_back
-from symcere.recommender import Recommender, with_unit_spread
+from symcere.models.tables import Rows, send_back
+from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.batches import Batch, SeenPairs, batches, in_groups
-from symcere.training.checkpoint import current_checkpoints, random_state, set_random_state
+from symcere.training.checkpoint import current_checkpoints, random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.device import current_device
 from symcere.training.known import Mask
+from symcere.training.progress import Epoch, OnEpoch, Progress, recommender_of, restored, saved_state
 from symcere.training.text import profiles, without_own
 from symcere.training.tuning import choose_popularity_weight, some_users
 
-
-@runtime_checkable
-class Model(Protocol):
-    """What the loop trains: a module with loss terms and final vectors."""
-
-    @property
-    def temperature(self) -> float | None:
-        """Unit of the score; None to take the spread of the scores."""
-        ...
-
-    def tables(self) -> tuple[Tensor, ...]:
-        """Matrices over all nodes that depend on the parameters alone: computed once a step, for all its batches."""
-        ...
-
-    def terms(
-        self, user: Tensor, item: Tensor, negative: Tensor, known: Known, tables: Sequence[Table]
-    ) -> dict[str, Tensor]:
-        """Unweighted loss terms of a batch, which reads rows of the tables."""
-        ...
-
-    def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Final vectors of users and items."""
-        ...
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """What the optimiser moves."""
-        ...
-
-    def to(self, device: torch.device) -> object:
-        """Move all of it to a device."""
-        ...
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch of training showed.
-
-    Args:
-        epoch: Number of the epoch, from 1.
-        seconds: Since training began, validation included.
-        interactions_per_second: Learned from in this epoch, validation not counted.
-        terms: Mean over batches of each loss term without its weight.
-        loss: Their weighted sum.
-        grad_norm: Mean length of the gradient of all parameters.
-        known_share: Known pairs as a share of all off-diagonal pairs of a batch, by count.
-        known_mass: The same share by softmax mass, in the last batch.
-        valid_ndcg: NDCG@10 on valid at the best dial; None where this epoch was not validated.
-        popularity_weight: That dial.
-        best_ndcg: The best valid NDCG@10 so far.
-    """
-
-    epoch: int
-    seconds: float
-    interactions_per_second: float
-    terms: dict[str, float]
-    loss: float
-    grad_norm: float
-    known_share: float
-    known_mass: float
-    valid_ndcg: float | None
-    popularity_weight: float | None
-    best_ndcg: float | None
-
-
 _BESIDE = ("loss", "grad_norm", "known_share")  # what the log of a step holds beside the terms
-
-OnEpoch = Callable[[Epoch], None]
 
 KnownMass = Callable[[Tensor, Tensor, Known], float]
 """(user, item, known) of a batch -> share of softmax mass that the mask removes."""
@@ -209,11 +141,11 @@ def optimise(
     draws = rng.stream(seed, "batches")
     seen, deciding = known_matrix(train, valid), some_users(valid, schedule.valid_users, seed)
     pairs = SeenPairs(train)
-    at = _Progress()
+    at = Progress()
     if checkpoints:
         checkpoints.begin()
         if saved := checkpoints.load(key):
-            at = _restored(saved, model, optimiser, draws, train, seen)
+            at = restored(saved, model, optimiser, draws, train, seen)
             for told in at.told if on_epoch else ():
                 on_epoch(told)  # type: ignore[misc]
     began = time.perf_counter() - at.seconds
@@ -232,7 +164,7 @@ def optimise(
             _check_finite(step, epoch, checkpoints.file(key) if checkpoints else None)
             if checkpoints and streams:  # before the step: these parameters are known to give a finite loss
                 at.seconds = time.perf_counter() - began
-                checkpoints.save(key, {"key": key, "random": streams, **_saved(at, model, optimiser)})
+                checkpoints.save(key, {"key": key, "random": streams, **saved_state(at, model, optimiser)})
             optimiser.step()
             at.steps.append(step)
             n_learned += sum(len(batch.user) for batch in group)
@@ -240,7 +172,7 @@ def optimise(
         validated: tuple[float, float] | None = None
         if epoch % schedule.valid_every == 0 or epoch == schedule.max_epochs:
             system, ndcg = choose_popularity_weight(
-                _recommender(model, train, seen), train, deciding, schedule.popularity_weights
+                recommender_of(model, train, seen), train, deciding, schedule.popularity_weights
             )
             validated = (ndcg, system.popularity_weight)
             if at.best is None or ndcg > at.best[0]:
@@ -269,86 +201,11 @@ def optimise(
     return at.best[2]
 
 
-@dataclass
-class _Progress:
-    """How far a fit has come: what is neither in the model nor in the optimiser nor in a random stream.
-
-    Args:
-        epoch: The epoch in hand.
-        steps: What its steps showed so far.
-        best: Valid NDCG@10, epoch and system of the best validation.
-        told: The epochs before.
-        seconds: Since training began, at the last checkpoint.
-    """
-
-    epoch: int = 1
-    steps: list[dict[str, float]] = field(default_factory=list)
-    best: tuple[float, int, Recommender] | None = None
-    told: list[Epoch] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def is_over(self, schedule: Schedule) -> bool:
-        """Whether patience ended at the end of the last epoch."""
-        return self.best is not None and self.epoch - 1 - self.best[1] >= schedule.patience * schedule.valid_every
-
-
 def _contents(model: Model, train: Dataset, valid: HeldOut) -> list[str]:
     """Digests of initial values, text and interactions."""
     tensors = [*model.parameters(), *(model.buffers() if isinstance(model, nn.Module) else ())]
     sides = (train.user, train.item, valid.user, valid.item)
     return [digest_array(array) for array in (*(tensor.detach().cpu().numpy() for tensor in tensors), *sides)]
-
-
-def _saved(at: _Progress, model: Model, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """The state of a fit as plain values and tensors, but for its random streams."""
-    best = at.best and {
-        "ndcg": at.best[0],
-        "epoch": at.best[1],
-        "user_emb": torch.from_numpy(at.best[2].user_emb),
-        "item_emb": torch.from_numpy(at.best[2].item_emb),
-        "temperature": at.best[2].temperature,
-        "popularity_weight": at.best[2].popularity_weight,
-    }
-    return {
-        "parameters": [parameter.detach() for parameter in model.parameters()],
-        "optimiser": optimiser.state_dict(),
-        "epoch": at.epoch,
-        "steps": at.steps,
-        "best": best,
-        "told": [asdict(told) for told in at.told],
-        "seconds": at.seconds,
-    }
-
-
-def _restored(
-    saved: Mapping[str, Any],
-    model: Model,
-    optimiser: torch.optim.Optimizer,
-    draws: np.random.Generator,
-    train: Dataset,
-    seen: csr_array,
-) -> _Progress:
-    """Put model, optimiser and random streams back to where they were saved; returns how far that was."""
-    with torch.no_grad():
-        for parameter, was in zip(model.parameters(), saved["parameters"], strict=True):
-            parameter.copy_(was)
-    optimiser.load_state_dict(saved["optimiser"])
-    set_random_state(model, draws, saved["random"])
-    best = saved["best"]
-    system = best and dataclasses.replace(
-        _recommender(model, train, seen),
-        user_emb=best["user_emb"].numpy(),
-        item_emb=best["item_emb"].numpy(),
-        temperature=best["temperature"],
-        popularity_weight=best["popularity_weight"],
-    )
-    return _Progress(
-        epoch=saved["epoch"],
-        steps=saved["steps"],
-        best=(best["ndcg"], best["epoch"], system) if best else None,
-        told=[Epoch(**told) for told in saved["told"]],
-        seconds=saved["seconds"],
-    )
 
 
 def torch_generator(seed: int, stream: str = "init") -> torch.Generator:
@@ -369,22 +226,6 @@ def graph_tower(train: Dataset, settings: GraphSettings, generator: torch.Genera
     """
     adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
     return GraphTower(adj, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
-
-
-def _recommender(model: Model, train: Dataset, seen: csr_array) -> Recommender:
-    """The model as it stands, its dial at 0."""
-    user_emb, item_emb = (np.ascontiguousarray(emb.cpu().numpy()) for emb in model.embeddings())
-    system = Recommender(
-        users=train.users,
-        items=train.items,
-        seen=seen,
-        popularity=train.popularity,
-        temperature=model.temperature or 1.0,
-        popularity_weight=0.0,
-        user_emb=user_emb,
-        item_emb=item_emb,
-    )
-    return system if model.temperature else with_unit_spread(system)
 
 
 def _check_finite(step: Mapping[str, float], epoch: int, checkpoint: Path | None) -> None:

@@ -1,0 +1,141 @@
+"""How far a fit has come: what each epoch showed, the best so far, and all of it as plain values and back."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from symcere.data.dataset import Dataset
+from symcere.models.model import Model
+from symcere.recommender import Recommender, with_unit_spread
+from symcere.training.checkpoint import set_random_state
+from symcere.training.config import Schedule
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training showed.
+
+    Args:
+        epoch: Number of the epoch, from 1.
+        seconds: Since training began, validation included.
+        interactions_per_second: Learned from in this epoch, validation not counted.
+        terms: Mean over batches of each loss term without its weight.
+        loss: Their weighted sum.
+        grad_norm: Mean length of the gradient of all parameters.
+        known_share: Known pairs as a share of all off-diagonal pairs of a batch, by count.
+        known_mass: The same share by softmax mass, in the last batch.
+        valid_ndcg: NDCG@10 on valid at the best dial; None where this epoch was not validated.
+        popularity_weight: That dial.
+        best_ndcg: The best valid NDCG@10 so far.
+    """
+
+    epoch: int
+    seconds: float
+    interactions_per_second: float
+    terms: dict[str, float]
+    loss: float
+    grad_norm: float
+    known_share: float
+    known_mass: float
+    valid_ndcg: float | None
+    popularity_weight: float | None
+    best_ndcg: float | None
+
+
+OnEpoch = Callable[[Epoch], None]
+
+
+@dataclass
+class Progress:
+    """How far a fit has come: what is neither in the model nor in the optimiser nor in a random stream.
+
+    Args:
+        epoch: The epoch in hand.
+        steps: What its steps showed so far.
+        best: Valid NDCG@10, epoch and system of the best validation.
+        told: The epochs before.
+        seconds: Since training began, at the last checkpoint.
+    """
+
+    epoch: int = 1
+    steps: list[dict[str, float]] = field(default_factory=list)
+    best: tuple[float, int, Recommender] | None = None
+    told: list[Epoch] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def is_over(self, schedule: Schedule) -> bool:
+        """Whether patience ended at the end of the last epoch."""
+        return self.best is not None and self.epoch - 1 - self.best[1] >= schedule.patience * schedule.valid_every
+
+
+def saved_state(at: Progress, model: Model, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state of a fit as plain values and tensors, but for its random streams."""
+    best = at.best and {
+        "ndcg": at.best[0],
+        "epoch": at.best[1],
+        "user_emb": torch.from_numpy(at.best[2].user_emb),
+        "item_emb": torch.from_numpy(at.best[2].item_emb),
+        "temperature": at.best[2].temperature,
+        "popularity_weight": at.best[2].popularity_weight,
+    }
+    return {
+        "parameters": [parameter.detach() for parameter in model.parameters()],
+        "optimiser": optimiser.state_dict(),
+        "epoch": at.epoch,
+        "steps": at.steps,
+        "best": best,
+        "told": [asdict(told) for told in at.told],
+        "seconds": at.seconds,
+    }
+
+
+def restored(
+    saved: Mapping[str, Any],
+    model: Model,
+    optimiser: torch.optim.Optimizer,
+    draws: np.random.Generator,
+    train: Dataset,
+    seen: csr_array,
+) -> Progress:
+    """Put model, optimiser and random streams back to where they were saved; returns how far that was."""
+    with torch.no_grad():
+        for parameter, was in zip(model.parameters(), saved["parameters"], strict=True):
+            parameter.copy_(was)
+    optimiser.load_state_dict(saved["optimiser"])
+    set_random_state(model, draws, saved["random"])
+    best = saved["best"]
+    system = best and dataclasses.replace(
+        recommender_of(model, train, seen),
+        user_emb=best["user_emb"].numpy(),
+        item_emb=best["item_emb"].numpy(),
+        temperature=best["temperature"],
+        popularity_weight=best["popularity_weight"],
+    )
+    return Progress(
+        epoch=saved["epoch"],
+        steps=saved["steps"],
+        best=(best["ndcg"], best["epoch"], system) if best else None,
+        told=[Epoch(**told) for told in saved["told"]],
+        seconds=saved["seconds"],
+    )
+
+
+def recommender_of(model: Model, train: Dataset, seen: csr_array) -> Recommender:
+    """The model as it stands, its dial at 0."""
+    user_emb, item_emb = (np.ascontiguousarray(emb.cpu().numpy()) for emb in model.embeddings())
+    system = Recommender(
+        users=train.users,
+        items=train.items,
+        seen=seen,
+        popularity=train.popularity,
+        temperature=model.temperature or 1.0,
+        popularity_weight=0.0,
+        user_emb=user_emb,
+        item_emb=item_emb,
+    )
+    return system if model.temperature else with_unit_spread(system)
