@@ -74,7 +74,7 @@ class TextOnly(nn.Module):
         tables: Sequence[Table],  # noqa: ARG002
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "nce", over the pairs whose nodes both have text."""
-        x_user, x_item = self.text.of_pairs(user, item + self.n_users)
+        x_user, x_item = self.text.profiles(user, item + self.n_users)
         told: Bool[Tensor, " batch"] = x_user.any(1) & x_item.any(1)
         t_user, t_item = self.text.project(x_user[told]), self.text.project(x_item[told])
         if not told.any():

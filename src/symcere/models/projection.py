@@ -24,9 +24,13 @@ class TextTower(nn.Module):
         generator: Source of the initial values (uniform, as nn.Linear).
         of_pairs: Profiles of the nodes of a batch's own pairs where they differ from `features`: without the review
             of the pair, for leave-one-out.
+
+    Attributes:
+        told: Which nodes have text.
     """
 
     features: Tensor
+    told: Tensor
     activation: Callable[[Tensor], Tensor] = staticmethod(torch.relu)
 
     def __init__(
@@ -38,10 +42,9 @@ class TextTower(nn.Module):
         of_pairs: PairFeatures | None = None,
     ) -> None:
         super().__init__()
-        self.of_pairs = of_pairs or (
-            lambda user, item: (self.features.index_select(0, user), self.features.index_select(0, item))
-        )
+        self.of_pairs = of_pairs
         self.register_buffer("features", features)
+        self.register_buffer("told", features.any(1), persistent=False)
         widths = [features.shape[1], *([hidden] if hidden else []), dim]
         self.weights = nn.ParameterList(
             (torch.rand(n_out, n_in, generator=generator) * 2 - 1) / math.sqrt(n_in)
@@ -51,6 +54,12 @@ class TextTower(nn.Module):
     def forward(self, node: Tensor | None = None) -> Float[Tensor, "nodes dim"]:
         """Projected profiles of `node` (all nodes if left out); exactly 0 where there is no text."""
         return self.project(self.features if node is None else self.features.index_select(0, node))
+
+    def profiles(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """Profiles of the users and items of a batch's own pairs."""
+        if self.of_pairs:
+            return self.of_pairs(user, item)
+        return self.features.index_select(0, user), self.features.index_select(0, item)
 
     def project(self, x: Float[Tensor, "rows text_dim"]) -> Float[Tensor, "rows dim"]:
         """Projected profiles, whosesoever they are."""

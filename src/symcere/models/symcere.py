@@ -74,9 +74,11 @@ class SymcereModel(nn.Module):
         return self.softmax_temperature if self.unit else None
 
     def tables(self) -> tuple[Float[Tensor, "nodes dim"], ...]:
-        """Vectors of all nodes by the graph tower, layer 0, and p where the final vector reads it."""
-        p = self._propagated()
-        return (self._graph(), self.graph.ego) if p is None else (self._graph(), self.graph.ego, p)
+        """Vectors of all nodes by the graph tower, layer 0; and t and p where the final vector reads p."""
+        if not self.propagated_weight:
+            return self._graph(), self.graph.ego
+        t = self._scaled(self.text())
+        return self._graph(), self.graph.ego, t, self._propagated(t)
 
     def terms(
         self,
@@ -88,16 +90,16 @@ class SymcereModel(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "cross", "intra_graph", "intra_text", "bpr", "l2"."""
         item, negative = item + self.n_users, negative + self.n_users
-        g, ego, *propagated = tables
+        g, ego, *more = tables
+        t, p = more or (None, None)
         users, items, known, pairs = self._once(user, item, known)
-        x_user, x_item = self.text.of_pairs(users, items)
-        t_user, t_item = (self._scaled(self.text.project(x)) for x in (x_user, x_item))
-        t_negative = self._scaled(self.text(negative))
+        t_user, t_item, user_told, item_told = self._texts_of(users, items, t)
+        t_negative = self._scaled(self.text(negative)) if t is None else t[negative]
         g_user, g_item = g[users], g[items]
-        final_user = self._fuse(g_user, t_user, *(p[users] for p in propagated))
-        final_item = self._fuse(g_item, t_item, *(p[items] for p in propagated))
-        final_negative = self._fuse(g[negative], t_negative, *(p[negative] for p in propagated))
-        user_text, item_text = x_user.any(1)[pairs.user], x_item.any(1)[pairs.item]
+        final_user = self._fuse(g_user, t_user, None if p is None else p[users])
+        final_item = self._fuse(g_item, t_item, None if p is None else p[items])
+        final_negative = self._fuse(g[negative], t_negative, None if p is None else p[negative])
+        user_text, item_text = user_told[pairs.user], item_told[pairs.item]
         if self.pairs == "user_item":
             graph_text = self._nce(g_user, t_item, known, pairs, item_text)
             cross = graph_text + self._nce(t_user, g_item, known, pairs, user_text)
@@ -112,6 +114,14 @@ class SymcereModel(nn.Module):
             "bpr": bpr_of_rows(own_user, own_item, final_negative, self.temperature or 1.0),
             "l2": l2(ego[user], ego[item]),
         }
+
+    def _texts_of(self, users: Tensor, items: Tensor, t: Table | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Text vectors of the users and items of a batch's pairs, and which of them have text."""
+        if t is not None and not self.text.of_pairs:
+            return t[users], t[items], self.text.told[users], self.text.told[items]
+        x_user, x_item = self.text.profiles(users, items)
+        t_user, t_item = (self._scaled(self.text.project(x)) for x in (x_user, x_item))
+        return t_user, t_item, x_user.any(1), x_item.any(1)
 
     def _once(self, user: Tensor, item: Tensor, known: Known) -> tuple[Tensor, Tensor, Known, PairRows]:
         """Nodes of a batch, what of them is known, and its pairs; each node but once where the loss allows it."""
@@ -142,12 +152,10 @@ class SymcereModel(nn.Module):
     def _scaled(self, x: Tensor) -> Tensor:
         return functional.normalize(x, dim=1) if self.unit else x
 
-    def _propagated(self) -> Tensor | None:
-        """Vectors of all nodes by the text of their neighbourhood; None where the final vector does not read it."""
-        if not self.propagated_weight:
-            return None
+    def _propagated(self, t: Tensor) -> Tensor:
+        """Vectors of all nodes by the text of their neighbourhood."""
         graph = self.graph
-        return self._scaled(propagate(graph.adj, self._scaled(self.text()), graph.n_layers, include_ego=False))
+        return self._scaled(propagate(graph.adj, t, graph.n_layers, include_ego=False))
 
     def _fuse(self, g: Tensor, t: Tensor, p: Tensor | None = None) -> Tensor:
         """Final vectors of nodes."""
@@ -157,7 +165,8 @@ class SymcereModel(nn.Module):
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Final vectors of users and items: unit rows, zero for a node with neither neighbours nor text."""
-        final = self._fuse(self._graph(), self._scaled(self.text()), self._propagated())
+        t = self._scaled(self.text())
+        final = self._fuse(self._graph(), t, self._propagated(t) if self.propagated_weight else None)
         return final[: self.n_users], final[self.n_users :]
 
     @torch.no_grad()
