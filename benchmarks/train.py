@@ -40,6 +40,7 @@ from symcere.ids import IdMap
 from symcere.ranking import rank
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
+from symcere.training.config import GraphSettings
 from symcere.training.progress import Epoch
 
 PEERS = Path(__file__).resolve().parent / "peers"
@@ -253,26 +254,28 @@ def in_a_process(*words: object) -> dict[str, Any]:
 
 
 def one_size(n: int, system: str) -> dict[str, Any]:
-    """Fit two epochs in this process; what they took, and its peak."""
+    """Fit an epoch or two by defaults in this process; what they took, and its peak."""
     split = made(n)
     ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     told: list[Epoch] = []
-    more = {"max_epochs": 2, "valid_every": 2, "batch_size": 8_192 if system == "light_gcn" else 1_024}
+    n_epochs = 2 if n < 5_000_000 else 1
+    more = {"max_epochs": n_epochs, "valid_every": n_epochs}
+    settings: GraphSettings
     if system == "light_gcn":
-        settings = sc.LightGCNSettings(n_layers=LAYERS, **more)
+        settings = sc.LightGCNSettings(**more)
         sc.fit_light_gcn(split.train, valid=split.valid, settings=[settings], on_epoch=told.append)
     else:
         rng = np.random.default_rng(0)
         sides = (rng.standard_normal((len(ids), 64), np.float32) for ids in (split.train.users, split.train.items))
-        text = TextFeatures(*sides, "made", "made")
-        sc.fit(split.train, text, valid=split.valid, settings=sc.SymcereSettings(**more), on_epoch=told.append)
-    n_train, n_nodes = len(split.train), len(split.train.users) + len(split.train.items)
+        text, settings = TextFeatures(*sides, "made", "made"), sc.SymcereSettings(**more)
+        sc.fit(split.train, text, valid=split.valid, settings=settings, on_epoch=told.append)
+    n_train = len(split.train)
     learning = [n_train / epoch.interactions_per_second for epoch in told]
-    n_batches = math.ceil(n_train / more["batch_size"])
     return {
         "n": n_train,
-        "nodes": n_nodes,
-        "steps": math.ceil(n_batches / settings.batches_per_step(n_train)),
+        "nodes": len(split.train.users) + len(split.train.items),
+        "layers": settings.n_layers * (2 if system == "symcere" else 1),  # text is propagated, too
+        "steps": math.ceil(math.ceil(n_train / settings.batch_size) / settings.batches_per_step(n_train)),
         "seconds": learning[-1],
         "evaluation": told[-1].seconds - sum(learning),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
@@ -288,10 +291,9 @@ def scale(words: argparse.Namespace) -> None:
         for size in words.sizes.split(","):
             row = in_a_process("one", int(float(size)), system)
             rows.append(row)
-            layers = LAYERS if system == "light_gcn" else 2
             # a layer gathers a row and its index for each end of an interaction, and writes and adds a row a node
             layer = 2 * row["n"] * (4 * DIM + 8) + 3 * row["nodes"] * 4 * DIM
-            moved = row["steps"] * 2 * layers * layer
+            moved = row["steps"] * 2 * row["layers"] * layer
             print(
                 f"{system} {row['n']:>11,} interactions: {row['seconds']:8.2f} s an epoch of {row['steps']} steps, "
                 f"evaluation {row['evaluation']:.2f} s, peak {row['peak']:.2f} GiB ({row['data']:.2f} of data); "

@@ -58,7 +58,7 @@ class Schedule(Settings):
     """Epochs between validations; small data over-fits within a few epochs."""
     patience: Annotated[int, Field(ge=1)] = 6
     """Validations without a better valid NDCG@10 before training stops."""
-    valid_users: Annotated[int, Field(ge=1)] = 20_000
+    valid_users: Annotated[int, Field(ge=1)] = 10_000
     """Users at most whose valid items decide, drawn once by the seed."""
     popularity_weights: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)] = POPULARITY_WEIGHTS
     """Dials tried at each validation; the best epoch and the best dial are chosen together."""
