@@ -1,9 +1,10 @@
 """docs/studies.md: noise in the reviews, the history mask, the popularity dial; under the settings of runs/tuned.
 
     python runs/studies.py DATA [robustness] [mask] [popularity] [--only NAME,NAME] [--seeds N] [--out runs/studies]
+                           [--no-page]
 
-Every fit is kept in OUT, so a run that was killed goes on, and processes with different --only share the work. The
-page is written when all studies of both data sets are asked for; else what was found is only printed.
+Every fit is kept in OUT, so a run that was killed goes on, and processes with different --only and --no-page share
+the work. The page holds what was asked for: all studies of Musical Instruments unless said otherwise.
 """
 
 import argparse
@@ -260,9 +261,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data", type=Path)
     parser.add_argument("studies", nargs="*", default=[])
-    parser.add_argument("--only", default="Musical Instruments,TripAdvisor")
+    parser.add_argument("--only", default="Musical Instruments")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--out", type=Path, default=Path("runs/studies"))
+    parser.add_argument("--no-page", action="store_true")
     words = parser.parse_args()
     chosen = [
         each
@@ -279,7 +281,7 @@ def main() -> None:
             parts += study([*planted(words.out, watch, n), *places] if study is mask else places)
     for part in parts:
         sys.stdout.write(f"{part.title}: {' '.join(part.sentences)}\n")
-    if words.studies or len(chosen) < 2:
+    if words.no_page:
         return
     write_file(ROOT / "docs" / "studies.md", page_of(parts))
     for part in parts:
