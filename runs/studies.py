@@ -41,8 +41,8 @@ from symcere.training.config import POPULARITY_WEIGHTS
 
 RATES = (0.25, 0.5, 1.0)
 MASKS = ("none", "same_item", "history")
-BATCHES = (256, 1_024, 4_096)
-DENSITIES = (4, 8, 16, 32)
+BATCHES = (1_024, 4_096)
+DENSITIES = (4, 8, 16)
 DIALS = sorted(POPULARITY_WEIGHTS)
 SEEDS = {"robustness": 1, "mask": 2, "popularity": 1}
 
