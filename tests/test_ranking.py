@@ -57,6 +57,7 @@ def test_rank_in_blocks_equals_rank_at_once(monkeypatch):
     exclude = csr_array((20, 10), dtype=np.float32)
     at_once = rank(Fixed(matrix), np.arange(20), 5, exclude)
     monkeypatch.setattr("symcere.ranking._BLOCK", 30)
+    monkeypatch.setattr("symcere.ranking._USERS", 1)
     np.testing.assert_array_equal(rank(Fixed(matrix), np.arange(20), 5, exclude), at_once)
 
 
@@ -89,6 +90,7 @@ def test_places_in_blocks_equal_places_at_once_and_do_not_touch_the_scores(monke
     before, exclude = matrix.copy(), csr_array(np.eye(20, 10, dtype=np.float32))
     user, item = np.repeat(np.arange(20), 2), np.arange(40) % 10
     at_once = places(lambda some: [matrix[some]], user, item, exclude)
-    monkeypatch.setattr("symcere.ranking._PLACES_BLOCK", 30)
+    monkeypatch.setattr("symcere.ranking._BLOCK", 30)
+    monkeypatch.setattr("symcere.ranking._USERS", 1)
     np.testing.assert_array_equal(places(lambda some: [matrix[some]], user, item, exclude), at_once)
     np.testing.assert_array_equal(matrix, before)

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.sparse import csr_array
 
-_BLOCK = 4_000_000  # scores held at once: 16 MB, near the size of a processor's cache
-_PLACES_BLOCK = 250_000  # scores compared at once: 1 MB, within the cache of one core
+_BLOCK = 250_000  # scores held at once: 1 MB, within the cache of one core
+_USERS = 32  # users at least that share a reading of all items
 
 
 @runtime_checkable
@@ -59,7 +59,7 @@ def rank(scorer: Scorer, user: Int[ndarray, " users"], k: int, exclude: csr_arra
     """
     n_items = exclude.shape[1]
     ranking = np.full((len(user), k), -1, dtype=np.int64)
-    for start, block in _blocks(user, n_items, _BLOCK):
+    for start, block in _blocks(user, n_items):
         scores = np.array(scorer.score(block), dtype=np.float32)
         scores[_hidden(exclude, block)] = -np.inf
         best = top_k(scores, min(k, n_items))
@@ -94,7 +94,7 @@ def places(
     """
     n_items = exclude.shape[1]
     blocks: list[list[ndarray]] = []
-    for start, block in _blocks(user, n_items, _PLACES_BLOCK):
+    for start, block in _blocks(user, n_items):
         wanted, hidden = item[start : start + len(block)], _hidden(exclude, block)
         blocks.append([_places(scores, wanted, hidden) for scores in scores_of(block)])
     return np.stack([np.concatenate(view) for view in zip(*blocks, strict=True)])
@@ -129,9 +129,9 @@ def hits(ranking: Int[ndarray, "users k"], user: Int[ndarray, " users"], relevan
     return np.isin(np.arange(len(user))[:, None] * n_items + ranking, pairs) & (ranking >= 0)
 
 
-def _blocks(user: ndarray, n_items: int, n_scores: int) -> Iterator[tuple[int, ndarray]]:
-    """Users in blocks of about so many scores, each with its place among all."""
-    size = max(1, n_scores // n_items)
+def _blocks(user: ndarray, n_items: int) -> Iterator[tuple[int, ndarray]]:
+    """Users in blocks of about as many scores as are held at once, each with its place among all."""
+    size = max(_USERS, _BLOCK // n_items)
     for start in range(0, len(user), size):
         yield start, user[start : start + size]
 
