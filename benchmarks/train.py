@@ -36,6 +36,8 @@ import polars as pl
 import symcere as sc
 from symcere.data.dataset import REVIEW, Dataset, HeldOut, Split, interaction_matrix
 from symcere.data.typed import SCHEMA
+from symcere.evaluation.compare import measure
+from symcere.evaluation.measures import mean
 from symcere.ids import IdMap
 from symcere.ranking import rank
 from symcere.recommender import Recommender
@@ -140,9 +142,6 @@ def own_ndcg(user: np.ndarray, item: np.ndarray, split: Split) -> tuple[float, f
         users=split.train.users, items=split.train.items, seen=split.train.seen, popularity=split.train.popularity,
         temperature=1.0, popularity_weight=0.0, user_emb=user, item_emb=item,
     )  # fmt: skip
-    from symcere.evaluation.compare import measure
-    from symcere.evaluation.measures import mean
-
     measures = [sc.recall(10), sc.mrr(10), sc.ndcg(10), sc.hit_rate(10), sc.precision(10)]
     began = time.perf_counter()
     values = measure(system, split.train, split.valid, measures, exclude=split.train.seen)

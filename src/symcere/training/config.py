@@ -89,7 +89,7 @@ class SymcereSettings(GraphSettings):
     """Of every softmax, of BPR and of the score."""
     text_weight: Weight = 0.65
     """Weight of the unit text vector beside the unit graph vector in the final vector."""
-    propagated_weight: Weight = 1.0
+    propagated_weight: Weight = 0.0
     """Weight of the propagated text vector beside both."""
     hidden: Annotated[int, Field(ge=0, le=65_536)] = 0
     """Width of a hidden layer in the text projection; 0 for a linear projection."""
@@ -141,10 +141,9 @@ SPACE: Space = {
 
 PUBLISHED = (
     SymcereSettings(),
-    SymcereSettings(propagated_weight=0.0),
     SymcereSettings(
         learning_rate=1e-3, batch_size=2_048, temperature=0.5, text_weight=1.0, w_intra_graph=1.0, w_intra_text=1.0,
-        w_bpr=0.1, propagated_weight=0.0,
+        w_bpr=0.1,
     ),
     SymcereSettings(mask="none", propagated_weight=1.0),
     SymcereSettings(mask="none", propagated_weight=3.0, text_weight=1.0, w_bpr=2.0),
