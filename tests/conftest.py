@@ -12,8 +12,8 @@ install_import_hook(
     [
         f"symcere.{name}"
         for name in (
-            "baselines data evaluation graph losses models ranking text training.batches training.known "
-            "training.loop training.progress training.text training.tuning".split()
+            "analysis baselines data evaluation graph losses models ranking text towers training.batches "
+            "training.known training.loop training.progress training.text training.tuning".split()
         )
     ],
     "beartype.beartype",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from symcere.manifest import VERSION as __version__
 
 if TYPE_CHECKING:
+    from symcere.analysis.why import Explainer, Reason
     from symcere.baselines.alpha_rec import AlphaRecSettings, fit_alpha_rec
     from symcere.baselines.bpr_mf import BPRMFSettings, fit_bpr_mf
     from symcere.baselines.direct_au import DirectAUSettings, fit_direct_au
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from symcere.training.loop import fit
 
 _HOME = {
+    "symcere.analysis.why": ("Explainer", "Reason"),
     "symcere.baselines.alpha_rec": ("AlphaRecSettings", "fit_alpha_rec"),
     "symcere.baselines.bpr_mf": ("BPRMFSettings", "fit_bpr_mf"),
     "symcere.baselines.direct_au": ("DirectAUSettings", "fit_direct_au"),

@@ -21,6 +21,7 @@ from symcere.errors import BundleError, ConfigError, DataError
 from symcere.ids import IdMap
 from symcere.manifest import digest, new_folder, read_manifest
 from symcere.ranking import rank, top_k
+from symcere.towers import Towers
 
 FORMAT = "symcere-recommender-1"
 
@@ -104,6 +105,7 @@ class Recommender(Scored):
     Args:
         user_emb: float32 (n_users x dim). A zero row is a user of whom nothing is known.
         item_emb: float32 (n_items x dim).
+        towers: What the vectors are made of, for those who ask why; None where they are all there is.
 
     Raises:
         DataError: If shapes do not fit the ids, or a value is not finite.
@@ -111,6 +113,7 @@ class Recommender(Scored):
 
     user_emb: Float[ndarray, "n_users dim"]
     item_emb: Float[ndarray, "n_items dim"]
+    towers: Towers | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, type and finiteness."""
@@ -168,9 +171,12 @@ class Recommender(Scored):
             "model.safetensors": save(tensors),
             "ids.json": json.dumps({"users": self.users.ids, "items": self.items.ids}).encode(),
         }
+        if self.towers:
+            raw["towers.safetensors"] = save(self.towers.tensors)
         score = {"temperature": self.temperature, "popularity_weight": self.popularity_weight}
-        key = digest(FORMAT, score, [hashlib.sha256(content).hexdigest() for content in raw.values()])
-        with new_folder(Path(folder), key, {"format": FORMAT, "score": score}) as temporary:
+        fields = {"format": FORMAT, "score": score, "towers": self.towers and self.towers.about}
+        hashes = [hashlib.sha256(content).hexdigest() for content in raw.values()]
+        with new_folder(Path(folder), digest(fields, hashes), fields) as temporary:
             for name, content in raw.items():
                 (temporary / name).write_bytes(content)
 
@@ -201,6 +207,7 @@ class Recommender(Scored):
             indices = tensors["seen_indices"]
             values = np.ones(len(indices), dtype=np.float32)
             seen = csr_array((values, indices, tensors["seen_indptr"]), shape=(len(users), len(items)))
+            about = manifest.get("towers")
             return cls(
                 users=users,
                 items=items,
@@ -210,6 +217,7 @@ class Recommender(Scored):
                 popularity_weight=manifest["score"]["popularity_weight"],
                 user_emb=tensors["user_emb"],
                 item_emb=tensors["item_emb"],
+                towers=Towers.of(load_file(folder / "towers.safetensors"), about) if about else None,
             )
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise BundleError(f"{folder} is damaged ({error}). Train again.") from error

@@ -1,5 +1,9 @@
 """The command line: words become functions here and nowhere else."""
 
-from symcere.cli.commands import app, main
+# each module adds its commands to the application, in the order in which --help shows them
+import symcere.cli.run  # noqa: I001
+import symcere.cli.bench
+import symcere.cli.finished  # noqa: F401
+from symcere.cli.app import app, main
 
 __all__ = ["app", "main"]

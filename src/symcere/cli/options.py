@@ -183,6 +183,9 @@ Log = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that symcere run wrote.", show_default=False)]
+RunSeed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Which seed of the run.", show_default="its first")
+]
 Datasets = Annotated[
     list[str],
     typer.Argument(

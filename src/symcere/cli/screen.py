@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from symcere.analysis.why import Reason
     from symcere.data.catalogue import PublicDataset
     from symcere.data.download import Fetched, OnProgress
     from symcere.data.items import Items
@@ -317,3 +318,45 @@ def show_bench(page: "BenchPage", folder: Path, *, as_json: bool) -> None:
 
 def _digits(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def show_analysis(folder: Path, *, as_json: bool) -> None:
+    """Print each question with its answer, and where the page is; or one JSON object."""
+    found = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder)} | found))
+        return
+    console = Console(highlight=False)
+    for finding in found["findings"]:
+        console.print(f"[bold]{escape(finding['question'])}[/]\n  {escape(finding['answer'])}\n")
+    for note in found["notes"]:
+        console.print(f"[yellow]Note[/] {escape(note)}", soft_wrap=True)
+    console.print(f"Page: {folder / 'index.html'} (and findings.json, a CSV a figure)", soft_wrap=True)
+
+
+def show_reasons(reasons: "Sequence[Reason]", items: "Items", *, as_json: bool) -> None:
+    """Print why; or one JSON object an item, in a list."""
+    if as_json:
+        typer.echo(json.dumps([asdict(reason) | {"title": items.title(reason.item_id)} for reason in reasons]))
+        return
+    console = Console(highlight=False)
+    for reason in reasons:
+        title = items.title(reason.item_id)
+        console.print(
+            f"[bold]{escape(_short(reason.item_id))}[/]{escape(f'  {_short(title)}' if title else '')}  for "
+            f"{escape(_short(reason.user_id))}: score {reason.score:.3f}"
+        )
+        parts = " + ".join(f"{name} {value:.3f}" for name, value in reason.parts.items())
+        average = ", ".join(f"{name} {value:.3f}" for name, value in reason.average.items())
+        console.print(f"  = {parts}   (the average item: {average})")
+        for text, value in reason.snippets:
+            console.print(f"  {value:+7.3f}  “{escape(text)}”", soft_wrap=True)
+        for label, rows in (
+            ("words of the item's reviews", reason.item_words),
+            ("words of the user's reviews", reason.user_words),
+            ("because the user chose", [(items.title(item) or item, value) for item, value in reason.because]),
+            ("users alike who chose it", reason.alike),
+        ):
+            said = ", ".join(f"{_short(name)} {value:.3f}" for name, value in rows)
+            console.print(f"  {label}: {escape(said or 'none')}", soft_wrap=True)
+        console.print()

@@ -183,7 +183,21 @@ def encoding_of(
         weightings=[by_name[word] for word in dict.fromkeys(asked) if word in by_name],
         leave_one_out="leave-one-out" in asked,
         noise=_noise(noise),
+        words={
+            "words": words,
+            "text_dim": text_dim,
+            "conditioning": conditioning and conditioning.value,
+            "max_tokens": max_tokens,
+            "profile": profile,
+            "noise": noise,
+        },
     )
+
+
+def encoding_again(words: "Mapping[str, Any]") -> "Encoding":
+    """The encoding that a run wrote down in its manifest."""
+    kind = words["conditioning"]
+    return encoding_of(**{**words, "conditioning": ConditioningName(kind) if kind else None})
 
 
 def _noise(words: str) -> "list[Noise]":
@@ -315,3 +329,11 @@ def trackers_of(words: str, folder: Path) -> "tuple[Tracker, ...]":
     if unknown := sorted(set(names) - set(TRACKERS)):
         raise ConfigError(f"Unknown tracker {unknown[0]!r} in --log. Known: {', '.join(TRACKERS)}.")
     return tuple(TRACKERS[name](folder / name) for name in names)
+
+
+def set_threads(threads: int | None) -> None:
+    """How many processor threads torch takes; its own choice if left out."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)

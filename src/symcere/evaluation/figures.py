@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 OURS_COLOUR = "#0072b2"
 """The colour of our system, as on every page."""
 
-_INK = "#010203"  # drawn as this, written as currentColor
+TEXT_COLOUR = "#d55e00"
+"""The colour of text vectors and of controls drawn beside ours."""
+
+INK = "#010203"
+"""The colour of lines and text: drawn as this, written as currentColor."""
+
 _OTHERS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")  # Okabe and Ito's, and two
 _MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 _DASHES: tuple[Any, ...] = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
@@ -32,7 +37,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "legend.frameon": False,
 } | dict.fromkeys(
-    ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), _INK
+    ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), INK
 )
 
 
@@ -94,17 +99,17 @@ def critical_difference_figure(ranks: Mapping[str, float], critical_difference: 
     depth = top + 0.5 * left + 0.3
     label = "; ".join(f"{name} {ranks[name]:.2f}" for name in names)
     about = f"Average ranks: {label}. Critical difference {critical_difference:.2f}."
-    with _drawing(7.2, 0.55 + 0.5 * depth, about, layout=None) as (figure, text):
+    with drawing(7.2, 0.55 + 0.5 * depth, about, layout=None) as (figure, text):
         axes = figure.add_axes((0.27, 0.0, 0.46, 1.0))
         axes.set_xlim(1, max(k, 2))
         axes.set_ylim(depth, -1.4)
         axes.axis("off")
-        axes.hlines(0, 1, max(k, 2), color=_INK, lw=1.2)
+        axes.hlines(0, 1, max(k, 2), color=INK, lw=1.2)
         for tick in range(1, max(k, 2) + 1):
-            axes.vlines(tick, -0.12, 0, color=_INK, lw=1.2)
+            axes.vlines(tick, -0.12, 0, color=INK, lw=1.2)
             axes.text(tick, -0.22, str(tick), ha="center", va="bottom")
         wide = min(critical_difference, max(k, 2) - 1)
-        axes.errorbar(1 + wide / 2, -0.95, xerr=wide / 2, color=_INK, capsize=4, lw=1.5)
+        axes.errorbar(1 + wide / 2, -0.95, xerr=wide / 2, color=INK, capsize=4, lw=1.5)
         more = " (wider than the axis)" if wide < critical_difference else ""
         axes.text(1 + wide / 2, -1.05, f"CD = {critical_difference:.2f}{more}", ha="center", va="bottom")
         for at, (first, last) in enumerate(bars):
@@ -114,7 +119,7 @@ def critical_difference_figure(ranks: Mapping[str, float], critical_difference: 
             on_left = place < left
             y = top + 0.5 * (place if on_left else k - 1 - place)
             edge = 1 - 0.03 * max(k - 1, 1) if on_left else max(k, 2) + 0.03 * max(k - 1, 1)
-            colour = OURS_COLOUR if name == ours else _INK
+            colour = OURS_COLOUR if name == ours else INK
             axes.plot([ranks[name], ranks[name], edge], [0, y, y], color=colour, lw=1, clip_on=False)
             gap = 0.02 * max(k - 1, 1)
             axes.text(
@@ -171,7 +176,7 @@ def dot_figure(panels: Mapping[str, Mapping[str, Point]], *, ours: str, label: s
         f"{panel}: " + ", ".join(f"{name} {point.value:.4f}" for name, point in points.items()) + "."
         for panel, points in panels.items()
     )
-    with _drawing(2.0 + 2.4 * n_columns, n_rows * (0.9 + 0.24 * len(names)), about) as (figure, text):
+    with drawing(2.0 + 2.4 * n_columns, n_rows * (0.9 + 0.24 * len(names)), about) as (figure, text):
         grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
         for axes in grid.flat[len(panels) :]:
             axes.axis("off")
@@ -211,13 +216,13 @@ def line_figure(series: Sequence[Series], *, x_label: str, y_label: str, ours: s
         f"{line.name}: " + ", ".join(f"{x:g}: {y:.4g}" for x, y in zip(line.x, line.y, strict=True)) + "."
         for line in series
     )
-    with _drawing(7.2, 3.8, about) as (figure, text):
+    with drawing(7.2, 3.8, about) as (figure, text):
         axes = figure.add_subplot()
-        for line, look in zip(series, _looks([line.name for line in series], ours), strict=True):
+        for line, look in zip(series, looks([line.name for line in series], ours), strict=True):
             axes.plot(line.x, line.y, label=line.name, **look)
             if line.low:
                 axes.fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.15, lw=0)
-        _finish(axes, x_label, y_label)
+        finish(axes, x_label, y_label)
     return text[0]
 
 
@@ -262,14 +267,14 @@ def pareto_figure(
         f"{name}: " + ", ".join(f"({x:.4g}, {y:.4g})" for x, y in of_system) + "."
         for name, of_system in points.items()
     )
-    with _drawing(7.2, 4.0, about) as (figure, text):
+    with drawing(7.2, 4.0, about) as (figure, text):
         axes = figure.add_subplot()
         front_x, front_y = [x for x, _ in front], [y for _, y in front]
-        ring: dict[str, Any] = {"marker": "o", "ms": 13, "mfc": "none", "mec": _INK, "mew": 1.2}
-        axes.step(front_x, front_y, where="post", color=_INK, lw=0.8, alpha=0.7, label="Pareto front", **ring)
-        for (name, of_system), look in zip(points.items(), _looks(list(points), ours), strict=True):
+        ring: dict[str, Any] = {"marker": "o", "ms": 13, "mfc": "none", "mec": INK, "mew": 1.2}
+        axes.step(front_x, front_y, where="post", color=INK, lw=0.8, alpha=0.7, label="Pareto front", **ring)
+        for (name, of_system), look in zip(points.items(), looks(list(points), ours), strict=True):
             axes.plot([x for x, _ in of_system], [y for _, y in of_system], label=name, **look)
-        _finish(axes, f"{x_label} (left: less)", y_label)
+        finish(axes, f"{x_label} (left: less)", y_label)
     return text[0]
 
 
@@ -279,7 +284,7 @@ def stand_alone(svg: str) -> str:
 
 
 @contextmanager
-def _drawing(
+def drawing(
     width: float, height: float, about: str, *, layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[tuple["Figure", list[str]]]:
     """A figure to draw on, in inches; the list holds its SVG afterwards."""
@@ -301,7 +306,7 @@ def _inline(svg: str, about: str) -> str:
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
     svg = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
-    svg = svg.replace(_INK, "currentColor").replace(OURS_COLOUR, f"var(--ours, {OURS_COLOUR})")
+    svg = svg.replace(INK, "currentColor").replace(OURS_COLOUR, f"var(--ours, {OURS_COLOUR})")
     used = set(re.findall(r"#([\w.-]+)", svg))
     svg = re.sub(r' id="([\w.:-]+)"', lambda match: match[0] if match[1] in used else "", svg)
     head = f'<svg role="img" aria-label="{escape(about)}" style="max-width: 100%; height: auto" '
@@ -314,7 +319,7 @@ def _locator(n: int) -> Any:
     return MaxNLocator(n)
 
 
-def _looks(names: Sequence[str], ours: str) -> Iterator[dict[str, Any]]:
+def looks(names: Sequence[str], ours: str) -> Iterator[dict[str, Any]]:
     """Colour, marker and dash of each line: never told apart by colour alone."""
     place = 0
     for name in names:
@@ -326,7 +331,7 @@ def _looks(names: Sequence[str], ours: str) -> Iterator[dict[str, Any]]:
             place += 1
 
 
-def _finish(axes: "Axes", x_label: str, y_label: str) -> None:
+def finish(axes: "Axes", x_label: str, y_label: str) -> None:
     """Names, grid and a legend beside the axes."""
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

@@ -183,9 +183,9 @@ def _context(page: Page) -> dict[str, Any]:
     }
 
 
-def template(name: str, *, escape: bool) -> jinja2.Template:
-    """A template of this folder; an unknown name in it is an error, `cell` makes text fit a Markdown cell."""
-    folder = Path(__file__).parent
+def template(name: str, *, escape: bool, package: str = "evaluation") -> jinja2.Template:
+    """A template beside the modules of a package; an unknown name in it is an error, `cell` makes text fit a cell."""
+    folder = Path(__file__).parent.parent / package
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=escape,

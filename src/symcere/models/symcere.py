@@ -13,6 +13,7 @@ from symcere.losses import Known, PairRows, bpr_of_rows, inner_product_nce, know
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
 from symcere.models.tables import Table
+from symcere.towers import Towers
 
 Positives: TypeAlias = Literal["own", "known"]
 Pairs: TypeAlias = Literal["user_item", "same_entity"]
@@ -146,8 +147,11 @@ class SymcereModel(nn.Module):
 
     def _graph(self) -> Tensor:
         """Vectors of all nodes by the graph tower."""
-        more = self.text_in_graph * functional.normalize(self.text(), dim=1) if self.text_in_graph else None
-        return self._scaled(self.graph(more))
+        return self._scaled(self.graph(self._text_in_graph()))
+
+    def _text_in_graph(self) -> Tensor | None:
+        """What is added to layer 0."""
+        return self.text_in_graph * functional.normalize(self.text(), dim=1) if self.text_in_graph else None
 
     def _scaled(self, x: Tensor) -> Tensor:
         return functional.normalize(x, dim=1) if self.unit else x
@@ -168,6 +172,20 @@ class SymcereModel(nn.Module):
         t = self._scaled(self.text())
         final = self._fuse(self._graph(), t, self._propagated(t) if self.propagated_weight else None)
         return final[: self.n_users], final[self.n_users :]
+
+    @torch.no_grad()
+    def towers(self) -> Towers:
+        """What the final vectors are made of."""
+        more, ego = self._text_in_graph(), self.graph.ego
+        return Towers(
+            (ego if more is None else ego + more).cpu().numpy().copy(),
+            tuple(weight.cpu().numpy().copy() for weight in self.text.weights),
+            self.graph.n_layers,
+            self.graph.include_ego,
+            self.text_weight,
+            self.propagated_weight,
+            self.unit,
+        )
 
     @torch.no_grad()
     def known_mass(self, user: Int[Tensor, " batch"], item: Int[Tensor, " batch"], known: Known) -> float:

@@ -125,7 +125,7 @@ def run(
         "sha256": ingested["sha256"],
         "imported_runs": read,
     }
-    _write(workspace, page, summary, model, source_fields)
+    _write(workspace, page, summary, model, source_fields, encoding.words)
     return Result(workspace.folder, page, summary, runs[0][0])
 
 
@@ -213,7 +213,12 @@ def _summary(page: Page, workspace: Workspace) -> dict[str, Any]:
 
 
 def _write(
-    workspace: Workspace, page: Page, summary: Mapping[str, Any], model: Recommender, source: Mapping[str, Any]
+    workspace: Workspace,
+    page: Page,
+    summary: Mapping[str, Any],
+    model: Recommender,
+    source: Mapping[str, Any],
+    encoding: Mapping[str, Any],
 ) -> None:
     """Write the run's own artefacts beside its stages; the manifest last, so that it vouches for the others."""
     folder = workspace.folder
@@ -233,6 +238,7 @@ def _write(
         "split": page.split,
         "seeds": summary["seeds"],
         "encoder": page.encoder,
+        "encoding": dict(encoding),
         "noise": dict(page.noise),
         "stages": workspace.folders,
         "settings": page.settings,

@@ -75,6 +75,7 @@ class Encoding:
         weightings: Weights of the reviews in a profile, multiplied.
         leave_one_out: Whether features know their reviews, so that training can take a pair's own out.
         noise: What is done to the train reviews before they are read.
+        words: The options that say all this, so that a finished run can be opened with the same.
     """
 
     encoders: Callable[[int], Sequence[Encoder]]
@@ -82,6 +83,7 @@ class Encoding:
     weightings: Sequence[Weighting] = ()
     leave_one_out: bool = False
     noise: Sequence[Noise] = ()
+    words: Mapping[str, Any] = field(default_factory=dict)
 
 
 def ingest(workspace: Workspace, what: Ingestion) -> tuple[Reviews, dict[str, Any]]:

@@ -31,6 +31,19 @@ class Watch(Protocol):
         ...
 
 
+class Unwatched:
+    """Nobody is told."""
+
+    def begin(self, stage: str) -> None:
+        """A stage begins."""
+
+    def progress(self, phase: str, share: float, note: str) -> None:
+        """A phase moved on."""
+
+    def end(self, stage: str, note: str, seconds: float, *, up_to_date: bool) -> None:
+        """A stage ended."""
+
+
 @dataclass
 class Workspace:
     """A run's folder: makes stages, and remembers what they took.

@@ -82,4 +82,4 @@ def fit_conditioning(
     variance, direction = np.linalg.eigh(covariance)
     keep = np.flatnonzero(variance > 1e-8 * variance[-1])[::-1][: conditioning.dim]
     scale = 1 / np.sqrt(variance[keep] * max(len(keep), 1)) if conditioning.kind == "whiten" else 1.0
-    return Affine(mean, direction[:, keep] * scale)
+    return Affine(mean, np.ascontiguousarray(direction[:, keep] * scale))

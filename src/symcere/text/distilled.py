@@ -28,9 +28,10 @@ from symcere.manifest import digest, new_folder, read_manifest
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import WHITENED, Conditioning
 from symcere.text.corpus import Corpus, blocks, corpus_of
+from symcere.text.deletion import Bag
 from symcere.text.encoders import FittedEncoder, OnProgress, Progress, TextEncoder, TextVectors
 from symcere.text.sentence import SentenceEncoder
-from symcere.text.words import Bags, count_words
+from symcere.text.words import Bags, count_words, terms_of
 
 W_PAIRS = 0.3
 W_PRIOR = 1.0
@@ -118,6 +119,10 @@ class FittedDistilled:
         """Unit vectors of `texts`."""
         return self.table.encode(texts)
 
+    def bag(self, texts: Sequence[str]) -> Bag:
+        """`texts` as sums over their terms, of which some can be left out."""
+        return self.table.bag(texts)
+
 
 @dataclass(frozen=True, eq=False)
 class WordVectors:
@@ -144,6 +149,17 @@ class WordVectors:
         words, pairs = self.bags(texts)
         vectors = words @ self.word + pairs @ self.pair + self.mean
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+    def bag(self, texts: Sequence[str]) -> Bag:
+        """`texts` as sums over their terms, of which some can be left out."""
+        terms = terms_of(texts)
+        word, pair = self.bags.rows_of(terms)
+        tf = 1 + np.log(terms.count)
+        blocks = [
+            (word, tf * self.bags.idf[word], self.word),
+            (pair, tf * self.bags.pair_idf[pair] if len(self.pair) else tf, self.pair),
+        ]
+        return Bag.of(len(texts), terms, blocks, self.mean)
 
     def save(self, folder: Path) -> None:
         """Write the encoder into an existing folder, as safetensors and JSON."""

@@ -79,6 +79,7 @@ class TextFeatures:
         fingerprint: Digest of the encoder and all that it was fitted on.
         n_encoded: Texts that had to be encoded; 0 when the cache held them all.
         own: For leave-one-out profiles: the reviews behind each block of columns, in order; empty for plain ones.
+        affines: How the vectors of each block were conditioned; None where they were taken as they are.
 
     Raises:
         DataError: If a value is not finite or the widths differ.
@@ -90,6 +91,7 @@ class TextFeatures:
     fingerprint: str
     n_encoded: int = 0
     own: tuple[OwnReviews, ...] = ()
+    affines: tuple[Affine | None, ...] = ()
 
     def __post_init__(self) -> None:
         """Check finiteness and width."""
@@ -127,7 +129,18 @@ class TextFeatures:
             np.save(folder / f"own{number}.npy", own.vectors)
             shares = {"user_share": own.user_share, "item_share": own.item_share}
             (folder / f"own{number}.safetensors").write_bytes(save(shares))
-        about = {"encoder": self.encoder, "fingerprint": self.fingerprint, "n_own": len(self.own)}
+        conditioned = [number for number, affine in enumerate(self.affines) if affine]
+        for number in conditioned:
+            affine = self.affines[number]
+            assert affine is not None  # it is among those conditioned
+            (folder / f"affine{number}.safetensors").write_bytes(save({"mean": affine.mean, "matrix": affine.matrix}))
+        about = {
+            "encoder": self.encoder,
+            "fingerprint": self.fingerprint,
+            "n_own": len(self.own),
+            "n_blocks": len(self.affines),
+            "conditioned": conditioned,
+        }
         (folder / "features.json").write_text(json.dumps(about), encoding="utf-8")
 
     @classmethod
@@ -139,7 +152,11 @@ class TextFeatures:
             OwnReviews(np.load(folder / f"own{n}.npy", mmap_mode="r"), **load_file(folder / f"own{n}.safetensors"))
             for n in range(about["n_own"])
         )
-        return cls(tensors["user"], tensors["item"], about["encoder"], about["fingerprint"], own=own)
+        affines = tuple(
+            Affine(**load_file(folder / f"affine{number}.safetensors")) if number in about["conditioned"] else None
+            for number in range(about["n_blocks"])
+        )
+        return cls(tensors["user"], tensors["item"], about["encoder"], about["fingerprint"], own=own, affines=affines)
 
     def shuffled(self, seed: int = 0) -> "TextFeatures":
         """Return a control: every profile belongs to another user, or another item, drawn at random."""
@@ -236,6 +253,7 @@ def _encode(
         digest([block.key for block in made], decided),
         sum(block.n_encoded for block in made),
         tuple(block.own for block in made if block.own),
+        tuple(block.affine for block in made),
     )
 
 

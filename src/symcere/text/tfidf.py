@@ -15,8 +15,9 @@ from symcere.manifest import digest
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import AS_IS, Conditioning
 from symcere.text.corpus import Corpus
+from symcere.text.deletion import Bag
 from symcere.text.encoders import OnProgress, TextEncoder
-from symcere.text.words import words
+from symcere.text.words import terms_of, words
 
 _FITTED_ON = 100_000  # reviews at most that terms and SVD are learned from: a random sample of the train texts
 
@@ -96,6 +97,26 @@ class FittedTfidf:
         vectors = svd.transform(vectorizer.transform(texts)).astype(np.float32)
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)
+
+    def bag(self, texts: Sequence[str]) -> Bag:
+        """`texts` as sums over their terms, of which some can be left out."""
+        vectorizer = self.parts[0]
+        terms = terms_of(texts)
+        index, vocabulary = vectorizer.vocabulary_, terms.vocabulary
+        size = len(vocabulary) + 1
+        key, which = np.unique(terms.first * size + terms.second + 1, return_inverse=True)
+        names = (
+            f"{vocabulary[first]} {vocabulary[second - 1]}" if second else vocabulary[first]
+            for first, second in zip((key // size).tolist(), (key % size).tolist(), strict=True)
+        )
+        row = np.array([index.get(name, -1) for name in names], dtype=np.int64)[which]
+        value = (1 + np.log(terms.count)) * vectorizer.idf_[row]
+        return Bag.of(len(texts), terms, [(row, value, self.rows)])
+
+    @cached_property
+    def rows(self) -> Float[ndarray, "terms text_dim"]:
+        """The vector of each term."""
+        return np.ascontiguousarray(self.parts[1].components_.T, dtype=np.float32)
 
 
 def tfidf_encoder(text_dim: int = TfidfEncoder.text_dim) -> TfidfEncoder:

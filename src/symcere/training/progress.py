@@ -11,7 +11,9 @@ from scipy.sparse import csr_array
 
 from symcere.data.dataset import Dataset
 from symcere.models.model import Model
+from symcere.models.symcere import SymcereModel
 from symcere.recommender import Recommender, with_unit_spread
+from symcere.towers import Towers
 from symcere.training.checkpoint import set_random_state
 from symcere.training.config import Schedule
 
@@ -75,6 +77,7 @@ class Progress:
 
 def saved_state(at: Progress, model: Model, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
     """The state of a fit as plain values and tensors, but for its random streams."""
+    towers = at.best and at.best[2].towers
     best = at.best and {
         "ndcg": at.best[0],
         "epoch": at.best[1],
@@ -82,6 +85,7 @@ def saved_state(at: Progress, model: Model, optimiser: torch.optim.Optimizer) ->
         "item_emb": torch.from_numpy(at.best[2].item_emb),
         "temperature": at.best[2].temperature,
         "popularity_weight": at.best[2].popularity_weight,
+        "towers": towers and {name: torch.from_numpy(array) for name, array in towers.tensors.items()},
     }
     return {
         "parameters": [parameter.detach() for parameter in model.parameters()],
@@ -108,18 +112,25 @@ def restored(
             parameter.copy_(was)
     optimiser.load_state_dict(saved["optimiser"])
     set_random_state(model, draws, saved["random"])
-    best = saved["best"]
-    system = best and dataclasses.replace(
-        recommender_of(model, train, seen),
-        user_emb=best["user_emb"].numpy(),
-        item_emb=best["item_emb"].numpy(),
-        temperature=best["temperature"],
-        popularity_weight=best["popularity_weight"],
-    )
+    best, system = saved["best"], None
+    if best:
+        system = recommender_of(model, train, seen)
+        towers = system.towers
+        if towers:
+            tensors = {name: tensor.numpy() for name, tensor in best["towers"].items()}
+            towers = Towers.of(tensors, towers.about)
+        system = dataclasses.replace(
+            system,
+            user_emb=best["user_emb"].numpy(),
+            item_emb=best["item_emb"].numpy(),
+            temperature=best["temperature"],
+            popularity_weight=best["popularity_weight"],
+            towers=towers,
+        )
     return Progress(
         epoch=saved["epoch"],
         steps=saved["steps"],
-        best=(best["ndcg"], best["epoch"], system) if best else None,
+        best=(best["ndcg"], best["epoch"], system) if system else None,
         told=[Epoch(**told) for told in saved["told"]],
         seconds=saved["seconds"],
     )
@@ -137,5 +148,6 @@ def recommender_of(model: Model, train: Dataset, seen: csr_array) -> Recommender
         popularity_weight=0.0,
         user_emb=user_emb,
         item_emb=item_emb,
+        towers=model.towers() if isinstance(model, SymcereModel) else None,
     )
     return system if model.temperature else with_unit_spread(system)

@@ -97,5 +97,5 @@ def with_unit_rows(system: Recommender, train: Dataset, valid: HeldOut) -> Recom
         The system on unit rows; zero rows stay.
     """
     user, item = unit_rows(system.user_emb), unit_rows(system.item_emb)
-    unit = with_unit_spread(dataclasses.replace(system, user_emb=user, item_emb=item))
+    unit = with_unit_spread(dataclasses.replace(system, user_emb=user, item_emb=item, towers=None))
     return choose_popularity_weight(unit, train, valid, POPULARITY_WEIGHTS)[0]

@@ -1,28 +1,23 @@
-"""One command a stage, plus `run` (all of them) and `demo`."""
+"""Commands from a raw file to a run: download, synth, ingest, run, demo."""
 
-import io
-import json
-import os
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import filesize
 from rich.markup import escape
 
+from symcere.cli.app import app
 from symcere.cli.options import (
     ALL_SYSTEMS,
     Cache,
     Columns,
     ConditioningOption,
-    Datasets,
     Device,
     EncoderOption,
-    ExportName,
     File,
     Folds,
     ImportRun,
@@ -39,7 +34,6 @@ from symcere.cli.options import (
     Out,
     ProfileOption,
     Quiet,
-    RunFolder,
     SampleUsers,
     Seed,
     Seeds,
@@ -52,69 +46,39 @@ from symcere.cli.options import (
     SystemsOption,
     TextDim,
     Threads,
-    TunedFolder,
     Until,
 )
 from symcere.cli.screen import (
     ScreenWatch,
-    fail,
     fetch_bars,
     interruptible,
-    show_bench,
     show_dataset,
     show_datasets,
     show_fetched,
-    show_items,
     show_result,
     show_steps,
-    show_tuned,
     show_verified,
 )
 from symcere.cli.words import (
-    bench_data_of,
     encoding_of,
     filters_of,
     folder_of,
     ingestion_of,
     pairs_of,
+    set_threads,
     settings_of,
-    split_names_of,
     splitting_of,
     systems_of,
     trackers_of,
 )
-from symcere.errors import ConfigError, SymcereError
-from symcere.manifest import VERSION
+from symcere.errors import ConfigError
 
 if TYPE_CHECKING:
     from symcere.data.dataset import Split
     from symcere.data.ingest import Ingestion
-    from symcere.data.items import Items
     from symcere.data.synthetic import World
     from symcere.pipeline.run import Result
     from symcere.pipeline.stages import Encoding, Splitting
-
-app = typer.Typer(
-    name="symcere",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="From a file of raw reviews to measured recommendations.\n\n"
-    "SymCERE fuses who bought what with what people wrote about it. One command reads a review file, splits "
-    "it, fits SymCERE and the baselines, compares them on held-out interactions and writes a report.",
-    epilog="Start with [bold]symcere demo[/], then [bold]symcere run YOUR_FILE[/].",
-)
-
-
-@app.callback(invoke_without_command=True)
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
-        typer.echo(f"symcere {VERSION}")
-        raise typer.Exit
 
 
 @app.command(
@@ -363,194 +327,6 @@ def download(
     show_fetched(files, quiet=quiet, as_json=as_json)
 
 
-@app.command(
-    epilog="Examples:\n\n  symcere tune reviews_Musical_Instruments_5.json.gz\n\n"
-    "  symcere tune 'Hotels=hotels.parquet@3' 'Music=music.json.gz@5' --trials 30 --systems light_gcn,ease\n\n"
-    "  symcere bench 'Hotels=hotels.parquet@3' 'Music=music.json.gz@5'"
-)
-def tune(
-    datasets: Datasets,
-    trials: Annotated[
-        int, typer.Option("--trials", min=1, help="Trials of each system, cut-short ones included.")
-    ] = 20,
-    systems: SystemsOption = "all",
-    tuned: TunedFolder = Path("runs/tuned"),
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of stages and trials.")] = Path("runs/bench"),
-    k_core: KCoreOption = 5,
-    split: SplitOption = SplitName.RANDOM,
-    seed: Seed = 0,
-    seeds: Seeds = 3,
-    encoder: EncoderOption = "auto",
-    columns: Columns = None,
-    source: SourceOption = None,
-    skip_bad: SkipBad = False,
-    cache: Cache = Path("runs/cache"),
-    threads: Threads = None,
-    device: Device = "cpu",
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Search the settings of SymCERE and the baselines, each with the same number of trials.
-
-    Trials are judged by valid NDCG@10 alone, averaged over the seeds; the published settings of a
-    system, and those it has untuned, are always among them. A search that was stopped goes on; all trials are kept.
-    Several processes may search different --systems.
-    """
-    from dataclasses import replace
-
-    from symcere.pipeline.bench import seeded
-    from symcere.pipeline.tune import tune as search
-    from symcere.pipeline.tune import write_tuned
-    from symcere.training.device import on_device
-
-    chosen = systems_of(systems, {})
-    data = bench_data_of(datasets, k_core, columns or [], source, skip_bad=skip_bad)
-    splitting, over = splitting_of(split, None, seed, seeds)
-    encoding = replace(encoding_of(encoder), leave_one_out=True)
-    _set_threads(threads)
-    message = "Interrupted. Finished trials are kept; the same command goes on from there."
-    written: list[Path] = []
-    with on_device(device), interruptible(message), ScreenWatch(quiet=quiet) as watch:
-        for each in data:
-            made = seeded(each, out, watch, splitting=splitting, seeds=over, encoding=encoding, cache=cache)
-            about = {"dataset": each.name, "split": split.value, "seeds": list(over), "trials": trials,
-                     "encoder": made[0].text.encoder, "users": len(made[0].split.train.users),
-                     "items": len(made[0].split.train.items)}  # fmt: skip
-            found = search(each.name, made, chosen, trials, out / "trials.db", watch)
-            written.append(tuned / f"{each.slug}.json")
-            write_tuned(written[-1], found, about)
-    show_tuned(written, as_json=as_json)
-
-
-@app.command(
-    epilog="Examples:\n\n  symcere bench reviews_Musical_Instruments_5.json.gz --systems ease,light_gcn --seeds 3\n\n"
-    "  symcere bench 'Hotels=hotels.parquet@3' 'Music=music.json.gz@5' --splits random,temporal,cold-items"
-)
-def bench(
-    datasets: Datasets,
-    splits: Annotated[
-        str,
-        typer.Option("--splits", help="Splits, by comma: random, leave-last-out, temporal, cold-items, cold-users."),
-    ] = "random",
-    systems: SystemsOption = "all",
-    ablation: Annotated[
-        bool, typer.Option("--ablation/--no-ablation", help="Twins of SymCERE with one part changed, and controls.")
-    ] = True,
-    tuned: TunedFolder = Path("runs/tuned"),
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("runs/bench"),
-    k_core: KCoreOption = 5,
-    seed: Seed = 0,
-    seeds: Seeds = 3,
-    encoder: EncoderOption = "auto",
-    columns: Columns = None,
-    source: SourceOption = None,
-    skip_bad: SkipBad = False,
-    cache: Cache = Path("runs/cache"),
-    threads: Threads = None,
-    device: Device = "cpu",
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Compare SymCERE with the baselines over data sets, splits and seeds, and write the page.
-
-    Every fit is kept, so a run that was killed goes on from there. Tuned settings are taken where `symcere tune` left
-    them; other systems take their defaults, and the page says so.
-    """
-    from symcere.pipeline.bench import bench as run_bench
-    from symcere.training.device import on_device
-
-    data = bench_data_of(datasets, k_core, columns or [], source, skip_bad=skip_bad)
-    splittings = [splitting_of(name, None, seed, seeds) for name in split_names_of(splits)]
-    chosen = systems_of(systems, {})
-    _set_threads(threads)
-    with on_device(device), interruptible(), ScreenWatch(quiet=quiet) as watch:
-        page = run_bench(
-            data, out, watch, splittings=splittings, encoding=encoding_of(encoder), cache=cache,
-            systems=chosen, tuned=tuned, twins_too=ablation, command=shlex.join(["symcere", *sys.argv[1:]]),
-        )  # fmt: skip
-        for sentence in page.notes:
-            watch.console.print(f"[yellow]Note[/] {escape(sentence)}", soft_wrap=True)
-    show_bench(page, out, as_json=as_json)
-
-
-@app.command(
-    epilog="Examples:\n\n  symcere recommend runs/demo user00007\n\n"
-    "  symcere recommend runs/demo user00007 -k 20 --dial 0"
-)
-def recommend(
-    run_folder: RunFolder,
-    user_id: Annotated[str, typer.Argument(help="A user id of the review file.", show_default=False)],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
-    dial: Annotated[
-        float | None,
-        typer.Option("--dial", help="Popularity weight; 0 ranks by taste alone.", show_default="as chosen on valid"),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Recommend items to a user of a run."""
-    model = _load(run_folder)
-    if dial is not None:
-        model = model.with_popularity_weight(dial)
-    items = model.recommend(user_id, k)
-    show_items(f"Recommended to {user_id}", "score", items, _titles(run_folder), as_json=as_json)
-
-
-@app.command(epilog="Example:\n\n  symcere similar runs/demo item00007 -k 5")
-def similar(
-    run_folder: RunFolder,
-    item_id: Annotated[str, typer.Argument(help="An item id of the review file.", show_default=False)],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
-    as_json: Json = False,
-) -> None:
-    """Find the items nearest to an item of a run."""
-    items = _load(run_folder).similar_items(item_id, k)
-    show_items(f"Similar to {item_id}", "cosine", items, _titles(run_folder), as_json=as_json)
-
-
-@app.command(
-    epilog="Examples:\n\n  symcere export runs/hotels --format recbole --out hotels\n\n"
-    "  symcere export runs/hotels --format trec --out judged --seed 1"
-)
-def export(
-    run_folder: RunFolder,
-    form: Annotated[ExportName, typer.Option("--format", help="Format of the files.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Which seed of the run.", show_default="its first")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write the split of a run for other tools.
-
-    recbole: atomic files that RecBole takes as they are split. csv: train.csv with the reviews, valid.csv, test.csv.
-    trec: relevance judgements of valid and test, and symcere's own rankings as a run file.
-    """
-    from symcere.pipeline.export import export_run
-
-    files = export_run(run_folder, out, form.value, seed)
-    if as_json:
-        typer.echo(json.dumps({"format": form.value, "files": [str(path) for path in files]}))
-        return
-    for path in files:
-        typer.echo(f"{path}  {filesize.decimal(path.stat().st_size)}")
-
-
-def main() -> None:
-    """Run the command line: an error of ours is one sentence on standard error and exit code 2."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without our characters is no reason to fail
-    try:
-        app()
-    except SymcereError as error:
-        fail(str(error), code=2)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
-            raise
-        fail("Not enough memory. Raise --k-core, lower dim, or take a machine with more.", code=2)
-
-
 def _run(
     what: "Ingestion",
     out: Path | None,
@@ -574,7 +350,7 @@ def _run(
     from symcere.pipeline.workspace import Workspace, remove_unfinished
     from symcere.training.device import on_device
 
-    _set_threads(threads)
+    set_threads(threads)
     folder = out or folder_of(what.path)
     with on_device(device), interruptible(), ScreenWatch(quiet=quiet) as watch:
         workspace = Workspace(folder, watch, trackers=trackers_of(log, folder))
@@ -593,29 +369,6 @@ def _run(
         for warning in result.page.warnings:
             watch.console.print(f"[yellow]Note[/] {escape(warning)}", soft_wrap=True)
         return result
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
-
-
-def _titles(run_folder: Path) -> "Items":
-    from symcere.data.arrow import map_arrow
-    from symcere.data.items import Items
-    from symcere.pipeline.run import ITEMS
-
-    file = run_folder / ITEMS
-    return Items(map_arrow([file])) if file.exists() else Items()
-
-
-def _load(run_folder: Path) -> Any:
-    from symcere.recommender import Recommender
-
-    inner = run_folder / "model"
-    return Recommender.load(inner if inner.is_dir() else run_folder)
 
 
 def _ceiling(world: "World", split: "Split") -> float:

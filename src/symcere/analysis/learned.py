@@ -1,0 +1,147 @@
+"""A fitted SymCERE opened up: the vectors of every node before they are joined, and what of each is in the score."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from scipy.sparse import csr_array
+
+from symcere.data.dataset import Dataset
+from symcere.errors import ConfigError
+from symcere.graph import norm_adj, propagate
+from symcere.recommender import Recommender
+from symcere.text.features import TextFeatures
+from symcere.towers import Towers
+
+PARTS = ("graph", "text", "neighbours' text")
+"""What a final vector is the sum of; the last is zero unless `propagated_weight` is set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a fit learned, node by node: users first, then items.
+
+    Args:
+        train: The train part it was fitted on.
+        text: Profiles made from it.
+        model: The recommender.
+
+    Raises:
+        ConfigError: If the recommender does not know its towers, or the parts are not of one fit.
+    """
+
+    train: Dataset
+    text: TextFeatures
+    model: Recommender
+
+    def __post_init__(self) -> None:
+        """Check that the parts belong together: what is explained must be what is served."""
+        if self.model.towers is None:
+            raise ConfigError(
+                "This recommender does not say what its vectors are made of: it is no SymCERE, or an older version "
+                "saved it. Fit it again with symcere run."
+            )
+        graph, told, heard = self.parts
+        served, made = self.final, graph + told + heard
+        if made.shape != served.shape or not np.allclose(made, served, atol=1e-3 * max(np.abs(served).max(), 1e-6)):
+            raise ConfigError(
+                "The recommender, its train part and its text features are not of one fit: joined again, the towers "
+                "do not give the recommender's vectors."
+            )
+
+    @property
+    def towers(self) -> Towers:
+        """The parameters."""
+        assert self.model.towers is not None  # checked on construction
+        return self.model.towers
+
+    @property
+    def n_users(self) -> int:
+        """How many of the nodes are users."""
+        return len(self.train.users)
+
+    @cached_property
+    def graph(self) -> Float[ndarray, "nodes dim"]:
+        """Vectors of the graph tower, at the length that it gives them."""
+        return self._propagated(self.towers.layer0, include_ego=self.towers.include_ego)
+
+    @cached_property
+    def features(self) -> Float[ndarray, "nodes text_dim"]:
+        """Profiles of all nodes; zero where there is no text."""
+        return np.concatenate([self.text.user, self.text.item])
+
+    @cached_property
+    def texts(self) -> Float[ndarray, "nodes dim"]:
+        """Vectors of the text tower, at the length that it gives them; zero for a node without text."""
+        return self.towers.project(self.features)
+
+    @cached_property
+    def told(self) -> Bool[ndarray, " nodes"]:
+        """Which nodes have text."""
+        return np.asarray(self.features.any(1))
+
+    @cached_property
+    def joined(self) -> tuple[Float[ndarray, "nodes dim"], Float[ndarray, "nodes dim"], Float[ndarray, "nodes dim"]]:
+        """What the final vectors are made of, in the order of PARTS, each with its weight; before they are scaled."""
+        towers = self.towers
+        graph, texts = towers.scaled(self.graph), towers.scaled(self.texts)
+        heard = np.zeros_like(graph)
+        if towers.propagated_weight:
+            heard = towers.propagated_weight * towers.scaled(self._propagated(texts, include_ego=False))
+        return graph, towers.text_weight * texts, heard
+
+    @cached_property
+    def length(self) -> Float[ndarray, "nodes 1"]:
+        """What each sum is divided by."""
+        if not self.towers.unit:
+            return np.ones((len(self.degree), 1), dtype=np.float32)
+        graph, told, heard = self.joined
+        return np.asarray(np.maximum(np.linalg.norm(graph + told + heard, axis=1, keepdims=True), 1e-12))
+
+    @cached_property
+    def parts(self) -> tuple[Float[ndarray, "nodes dim"], Float[ndarray, "nodes dim"], Float[ndarray, "nodes dim"]]:
+        """What each final vector is the sum of, in the order of PARTS."""
+        graph, told, heard = (part / self.length for part in self.joined)
+        return graph, told, heard
+
+    @cached_property
+    def final(self) -> Float[ndarray, "nodes dim"]:
+        """The vectors that are served: their inner product over the temperature is the score, but for the dial."""
+        return np.concatenate([self.model.user_emb, self.model.item_emb])
+
+    def with_features(
+        self, node: int, features: Float[ndarray, "variants text_dim"]
+    ) -> Float[ndarray, "variants dim"]:
+        """Final vectors of a node if its profile were another; what its neighbours tell is held as it is."""
+        towers = self.towers
+        graph, _, heard = (part[node] for part in self.joined)
+        return towers.scaled(graph + heard + towers.text_weight * towers.scaled(towers.project(features)))
+
+    @cached_property
+    def sent(self) -> Float[ndarray, "nodes dim"]:
+        """What each node sends to its neighbours over all hops: graph = (A sent [+ layer 0]) / layers in the mean."""
+        towers = self.towers
+        if not towers.n_layers:
+            return np.zeros_like(towers.layer0)
+        return towers.n_layers * self._propagated(towers.layer0, include_ego=True, n_layers=towers.n_layers - 1)
+
+    @cached_property
+    def by_item(self) -> csr_array:
+        """The interaction matrix by item (n_items x n_users)."""
+        return csr_array(self.train.matrix.T.tocsr())
+
+    @cached_property
+    def degree(self) -> Float[ndarray, " nodes"]:
+        """Train interactions of each node."""
+        return np.concatenate([np.bincount(self.train.user, minlength=self.n_users), self.train.popularity])
+
+    def _propagated(
+        self, x: Float[ndarray, "nodes dim"], *, include_ego: bool, n_layers: int | None = None
+    ) -> Float[ndarray, "nodes dim"]:
+        hops = self.towers.n_layers if n_layers is None else n_layers
+        adj = norm_adj(self.train.user, self.train.item, self.n_users, len(self.train.items))
+        mean = propagate(adj, torch.from_numpy(np.ascontiguousarray(x)), hops, include_ego=include_ego)
+        return np.asarray(mean.numpy())

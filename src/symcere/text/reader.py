@@ -1,0 +1,254 @@
+"""Reads any text, or a train review without some of its words, into the space of the profiles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from symcere.data.dataset import Dataset, Side
+from symcere.errors import ConfigError
+from symcere.text.cache import NO_CACHE, VectorCache
+from symcere.text.conditioning import Affine
+from symcere.text.corpus import Corpus, Part, corpus_of
+from symcere.text.deletion import Cuttable, Gone, Reread
+from symcere.text.distilled import FittedDistilled
+from symcere.text.encoders import Encoder, FittedEncoder, OnProgress, TextEncoder
+from symcere.text.features import TextFeatures
+from symcere.text.profiles import Weighting, review_weights
+from symcere.text.tfidf import FittedTfidf
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """One block of columns of the profiles."""
+
+    encoder: FittedEncoder
+    corpus: Corpus
+    affine: Affine | None
+    columns: slice
+    weight: ndarray
+
+    @property
+    def exact(self) -> bool:
+        """Whether leaving words out costs no second reading."""
+        return isinstance(self.encoder, FittedTfidf | FittedDistilled)
+
+    @cached_property
+    def text_of(self) -> ndarray:
+        """Text of each known review, -1 where it has none."""
+        text = np.full(len(self.corpus.table), -1)
+        text[self.corpus.review] = self.corpus.text
+        return text
+
+    def conditioned(self, vectors: ndarray) -> ndarray:
+        """Vectors as the profiles have them; a text of which nothing is known is zero, and stays so."""
+        if self.affine is None:
+            return vectors
+        out = self.affine(vectors)
+        out[~vectors.any(1)] = 0
+        return out
+
+    def cut(self, texts: Sequence[str]) -> Cuttable:
+        """Texts of which words can be left out."""
+        if isinstance(self.encoder, FittedTfidf | FittedDistilled):
+            return self.encoder.bag(texts)
+        return Reread(texts, self.encoder.encode)
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """The encoders of some profiles, ready to read.
+
+    Args:
+        train: The train part that the profiles were made from.
+        blocks: One for each block of columns of the profiles.
+    """
+
+    train: Dataset
+    blocks: tuple[_Block, ...]
+
+    @classmethod
+    def of(
+        cls,
+        train: Dataset,
+        features: TextFeatures,
+        encoders: Sequence[Encoder],
+        parts: Sequence[Part] = ("review",),
+        weightings: Sequence[Weighting] = (),
+        cache: VectorCache = NO_CACHE,
+        on_progress: OnProgress | None = None,
+    ) -> "Reader":
+        """Fit the encoders of profiles again; encoders and options must be those that the profiles were made with.
+
+        Args:
+            train: The train part.
+            features: The profiles.
+            encoders: As given to `encode_reviews`.
+            parts: As given there.
+            weightings: As given there.
+            cache: Where it keeps what is costly to learn.
+            on_progress: Called while an encoder learns.
+
+        Returns:
+            The reader.
+
+        Raises:
+            ConfigError: If the profiles come from vectors of a file, which say nothing of words, or were made
+                otherwise.
+        """
+        known = train.known_reviews
+        blocks: list[_Block] = []
+        for encoder in encoders:
+            if not isinstance(encoder, TextEncoder):
+                raise ConfigError(
+                    f"The profiles come from vectors of a file ({encoder.name}), and nobody can say which words made "
+                    "them. Run again with --encoder tfidf, distilled or sentence to see what words do."
+                )
+            for part in parts:
+                corpus = corpus_of(known.review, part)
+                fitted = encoder.fit(corpus, cache, on_progress)
+                affine = features.affines[len(blocks)] if len(blocks) < len(features.affines) else None
+                begin = blocks[-1].columns.stop if blocks else 0
+                width = affine.matrix.shape[1] if affine else fitted.encode(corpus.take(slice(0, 1))).shape[1]
+                weight = review_weights(corpus, weightings)
+                blocks.append(_Block(fitted, corpus, affine, slice(begin, begin + width), weight))
+        found, wanted = blocks[-1].columns.stop, features.user.shape[1]
+        if found != wanted or len(blocks) != len(features.affines):
+            raise ConfigError(
+                f"The encoders give {found} columns in {len(blocks)} blocks, the profiles have {wanted} in "
+                f"{len(features.affines)}: they were made otherwise."
+            )
+        return cls(train, tuple(blocks))
+
+    @property
+    def exact(self) -> bool:
+        """Whether leaving words out costs no second reading of the text."""
+        return all(block.exact for block in self.blocks)
+
+    @cached_property
+    def block_of_column(self) -> Int[ndarray, " text_dim"]:
+        """Block of each column of the profiles."""
+        return np.repeat(
+            np.arange(len(self.blocks)), [each.columns.stop - each.columns.start for each in self.blocks]
+        )
+
+    def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
+        """Vectors of any texts, as a profile of that one review would be."""
+        return np.concatenate([block.conditioned(block.encoder.encode(texts)) for block in self.blocks], axis=1)
+
+    def shares(self, side: Side) -> Float[ndarray, "known_reviews blocks"]:
+        """Weight of each known review in the profile of its user or item, a column a block; they sum to 1 a node."""
+        known, about = self.train.known_reviews, self.train.about(side)
+        node = known.user if side == "user" else known.item
+        n_nodes = len(self.train.users if side == "user" else self.train.items)
+        columns = []
+        for block in self.blocks:
+            weight = block.weight * about * (block.text_of >= 0)
+            total = np.bincount(node, weights=weight, minlength=n_nodes)
+            columns.append(weight / np.maximum(total[node], 1e-300))
+        return np.stack(columns, axis=1)
+
+    def open(self, reviews: Int[ndarray, " reviews"]) -> "Reviews":
+        """Some known reviews, ready to be read without some of their words."""
+        return Reviews(self, reviews)
+
+
+class Reviews:
+    """Some known reviews, ready to be read without some of their words.
+
+    Args:
+        reader: Who reads.
+        reviews: Which of the known reviews.
+    """
+
+    def __init__(self, reader: Reader, reviews: Int[ndarray, " reviews"]) -> None:
+        self.reader, self.reviews = reader, reviews
+        self._cut, self._text = [], []
+        for block in reader.blocks:
+            text = block.text_of[reviews]
+            distinct, place = np.unique(text, return_inverse=True)
+            none = int(distinct[:1].tolist() == [-1])
+            self._cut.append(block.cut(block.corpus.take(distinct[none:])))
+            self._text.append(place - none)
+        index: dict[str, int] = {}
+        self._word_of: list[ndarray] = []  # word of the block -> word of all
+        for cut in self._cut:
+            self._word_of.append(
+                np.array([index.setdefault(word, len(index)) for word in cut.vocabulary], dtype=np.int64)
+            )
+        self.vocabulary = tuple(index)
+
+    def __len__(self) -> int:
+        return len(self.reviews)
+
+    @cached_property
+    def occurrences(self) -> tuple[Int[ndarray, " occurrences"], Int[ndarray, " occurrences"]]:
+        """Place among the reviews and word of each occurrence that can matter: a word once a review, by place."""
+        size = max(len(self.vocabulary), 1)
+        keys = []
+        for cut, text_of, word_of in zip(self._cut, self._text, self._word_of, strict=True):
+            text, word = cut.occurrences
+            begin, end = (np.searchsorted(text, text_of, side=side) for side in ("left", "right"))
+            n = np.where(text_of >= 0, end - begin, 0)
+            at = np.arange(n.sum()) + np.repeat(begin - np.cumsum(n) + n, n)
+            keys.append(np.repeat(np.arange(len(text_of)), n) * size + word_of[word[at]])
+        place, word = np.divmod(np.unique(np.concatenate(keys)), size)
+        return place, word
+
+    def vectors(self) -> Float[ndarray, "reviews text_dim"]:
+        """Vectors of the reviews as they are; zero where there is no text."""
+        every = np.arange(len(self))
+        return self.without(every, Gone(np.zeros(len(every) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)))
+
+    def without(self, place: Int[ndarray, " variants"], gone: Gone) -> Float[ndarray, "variants text_dim"]:
+        """Vectors of variants of the reviews, each without some words.
+
+        Args:
+            place: Which of the reviews each variant is of.
+            gone: Words of the vocabulary that each is without.
+
+        Returns:
+            One row a variant; zero where nothing is left.
+        """
+        made = []
+        for block, cut, text_of, word_of in zip(
+            self.reader.blocks, self._cut, self._text, self._word_of, strict=True
+        ):
+            text = text_of[place]
+            there = np.flatnonzero(text >= 0)
+            mine = np.full(len(self.vocabulary), -1)
+            mine[word_of] = np.arange(len(word_of))
+            word, variant = mine[gone.word], gone.variant
+            kept = (word >= 0) & (text[variant] >= 0)
+            n = np.bincount(variant[kept], minlength=len(text))[there]
+            its = Gone(np.concatenate([[0], np.cumsum(n)]), word[kept])
+            width = block.columns.stop - block.columns.start
+            out = np.zeros((len(place), width), dtype=np.float32)
+            out[there] = block.conditioned(cut.without(text[there], its))
+            made.append(out)
+        return np.concatenate(made, axis=1)
+
+    def without_sets(self, gone: Bool[ndarray, "sets words"]) -> Float[ndarray, "sets reviews text_dim"]:
+        """Vectors of all the reviews, without each of some sets of words.
+
+        Args:
+            gone: Which words of the vocabulary each set has.
+
+        Returns:
+            The same as `without` gives.
+        """
+        made = []
+        for block, cut, text_of, word_of in zip(
+            self.reader.blocks, self._cut, self._text, self._word_of, strict=True
+        ):
+            there = text_of >= 0
+            width = block.columns.stop - block.columns.start
+            out = np.zeros((len(gone), len(self), width), dtype=np.float32)
+            vectors = cut.without_sets(gone[:, word_of])
+            flat = block.conditioned(vectors.reshape(-1, vectors.shape[-1]))
+            out[:, there] = flat.reshape(*vectors.shape[:2], width)[:, text_of[there]]
+            made.append(out)
+        return np.concatenate(made, axis=2)

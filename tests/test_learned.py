@@ -1,0 +1,165 @@
+"""A fit opened up: its parts are the vectors that are served, and reasons are what the score does."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tests.test_deletion import blanked
+
+import symcere as sc
+from symcere.analysis.learned import Learned
+from symcere.analysis.why import Explainer
+from symcere.text.reader import Reader
+from symcere.towers import Towers
+
+VARIANTS = {
+    "defaults": {},
+    "no sphere": {"unit": False},
+    "propagated text and layer 0": {"propagated_weight": 1.0, "include_ego": True},
+    "text in the graph, hidden layer": {"w_text_in_graph": 0.5, "hidden": 8, "n_layers": 3},
+}
+
+
+def fit(split, text, quick, changes):
+    settings = quick.model_copy(update={"max_epochs": 3, **changes})
+    return sc.fit(split.train, text, valid=split.valid, settings=settings, seed=1)
+
+
+def explainer_of(split, text, model):
+    learned = Learned(split.train, text, model)
+    return Explainer(learned, Reader.of(split.train, text, [sc.tfidf_encoder(64)]))
+
+
+@pytest.fixture(scope="module")
+def explainer(split, text, model):
+    return explainer_of(split, text, model)
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_the_parts_sum_to_the_vectors_that_are_served(split, text, quick, changes, tmp_path):
+    model = fit(split, text, quick, changes)
+    learned = Learned(split.train, text, model)
+    served = np.concatenate([model.user_emb, model.item_emb])
+    assert np.abs(sum(learned.parts) - served).max() < 1e-5
+    model.save(tmp_path / "model")
+    again = Learned(split.train, text, sc.Recommender.load(tmp_path / "model"))
+    assert np.array_equal(again.graph, learned.graph)
+    assert again.towers.about == learned.towers.about
+    node = len(split.train.users) + 3
+    assert np.abs(learned.with_features(node, learned.features[node][None]) - served[node]).max() < 1e-5
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_what_a_node_hears_is_what_its_neighbours_send(split, text, quick, changes):
+    learned = Learned(split.train, text, fit(split, text, quick, changes))
+    n, n_users = len(learned.graph), learned.n_users
+    adj = np.zeros((n, n))
+    adj[split.train.user, split.train.item + n_users] = 1
+    adj += adj.T
+    degree = np.maximum(adj.sum(1), 1)
+    adj /= np.sqrt(degree[:, None] * degree)
+    towers = learned.towers
+    ego = towers.layer0 if towers.include_ego else 0
+    expected = (adj @ learned.sent + ego) / (towers.n_layers + towers.include_ego)
+    assert np.abs(expected - learned.graph).max() < 1e-5
+
+
+def test_a_recommender_of_another_fit_or_without_towers_is_refused(split, text, model):
+    with pytest.raises(sc.ConfigError, match="not of one fit"):
+        Learned(split.train, text.shuffled(0), model)
+    with pytest.raises(sc.ConfigError, match="what its vectors are made of"):
+        Learned(split.train, text, dataclasses.replace(model, towers=None))
+
+
+def test_towers_survive_a_file():
+    towers = Towers(
+        np.ones((3, 2), np.float32), tuple(np.full((1, 1), n, np.float32) for n in range(12)), 1, True, 0.5, 0.0, True
+    )
+    again = Towers.of(towers.tensors, towers.about)
+    assert [float(weight[0, 0]) for weight in again.projection] == list(range(12))
+    assert again.about == towers.about
+
+
+def test_a_killed_fit_that_goes_on_has_the_towers_of_its_best_epoch(split, text, quick, tmp_path):
+    from symcere.training.checkpoint import checkpointing
+
+    settings = quick.model_copy(update={"max_epochs": 9, "valid_every": 1, "patience": 9, "learning_rate": 0.05})
+
+    class KilledError(Exception):
+        pass
+
+    def kill(epoch):
+        if epoch.epoch == 8:
+            raise KilledError
+
+    whole = sc.fit(split.train, text, valid=split.valid, settings=settings, seed=0)
+    with pytest.raises(KilledError), checkpointing(tmp_path, every=0):
+        sc.fit(split.train, text, valid=split.valid, settings=settings, seed=0, on_epoch=kill)
+    with checkpointing(tmp_path, every=0):
+        again = sc.fit(split.train, text, valid=split.valid, settings=settings, seed=0)
+    assert np.array_equal(again.towers.layer0, whole.towers.layer0)
+    Learned(split.train, text, again)  # and they are the towers of the vectors
+
+
+def test_the_three_parts_sum_to_the_score(explainer):
+    model = explainer.learned.model
+    for user_id in (model.users.id(0), model.users.id(17)):
+        for item_id, score in model.recommend(user_id, 3):
+            reason = explainer.why(user_id, item_id)
+            assert reason.parts.keys() == {"graph", "text", "popularity"}
+            assert sum(reason.parts.values()) == pytest.approx(score, abs=1e-4)
+            assert reason.score == pytest.approx(score, abs=1e-5)
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_neighbours_sum_to_what_the_graph_vector_adds(split, text, quick, changes):
+    explainer = explainer_of(split, text, fit(split, text, quick, {**changes, "include_ego": False}))
+    learned, user, item = explainer.learned, 3, 5
+    n, temperature = learned.n_users, learned.model.temperature
+    items, users = explainer._neighbours(user, item)
+    assert items.sum() == pytest.approx(learned.parts[0][user] @ learned.final[n + item] / temperature, abs=1e-4)
+    assert users.sum() == pytest.approx(learned.parts[0][n + item] @ learned.final[user] / temperature, abs=1e-4)
+    assert set(np.flatnonzero(items)) <= set(split.train.item[split.train.user == user])
+
+
+def test_a_words_value_is_how_far_the_score_falls_when_it_is_blanked_in_every_review(explainer, split, text):
+    learned, train = explainer.learned, split.train
+    user, item = 4, int(np.bincount(train.item).argmax())
+    profile, drop = explainer.word_drops("item", item, learned.final[user])
+    reviews = np.flatnonzero(train.item == item)
+    table = train.review[reviews]
+    whole = [f"{title}\n{body}" for title, body in table.select("title", "text").iter_rows()]
+    score = learned.model.score(np.array([user]))[0, item]
+    for place in range(0, len(profile.words), 7):
+        word = profile.reviews.vocabulary[profile.words[place]]
+        changed = explainer.reader.encode([blanked(each, {word}) for each in whole]).mean(0)
+        vector = learned.with_features(learned.n_users + item, changed[None])[0]
+        beside = learned.model.popularity_weight * learned.model.log_popularity[item]
+        fallen = score - (vector @ learned.final[user] / learned.model.temperature + beside)
+        assert drop[place] == pytest.approx(fallen, abs=2e-3)
+
+
+def test_reasons_are_of_train_reviews_and_name_no_function_word(explainer, split):
+    model = explainer.learned.model
+    user_id = model.users.id(9)
+    item_id, _ = model.recommend(user_id, 1)[0]
+    reason = explainer.why(user_id, item_id, n=4)
+    item = model.items.index(item_id)
+    said = "\n".join(
+        split.train.review["text"].filter(split.train.item == item).to_list()
+        + split.train.review["title"].filter(split.train.item == item).to_list()
+    )
+    assert reason.snippets
+    assert all(text in said for text, _ in reason.snippets)
+    assert len(reason.item_words) <= 4
+    assert not {word for word, _ in reason.item_words} & {"i", "the", "and", "this", "for"}
+    values = [value for _, value in reason.item_words]
+    assert values == sorted(values, reverse=True)
+    assert min(values) > 0
+
+
+def test_an_unknown_user_or_item_is_refused(explainer):
+    with pytest.raises(sc.UnknownIdError):
+        explainer.why("nobody", explainer.learned.model.items.id(0))
+    with pytest.raises(sc.UnknownIdError):
+        explainer.why(explainer.learned.model.users.id(0), "nothing")
