@@ -187,7 +187,7 @@ def _by_frequency(own: Weights, classes: Classes) -> Finding:
     answer = (
         f"Objective words weigh more than subjective ones in {above} of {len(both)} levels of document frequency "
         "that have both: "
-        + ("rarity alone does not explain it." if above > len(both) / 2 else "rarity may explain what there is.")
+        + ("rarity alone does not explain it." if above == len(both) else "not at every frequency.")
     )
     about = "Mean weight by document frequency. " + " ".join(
         f"{row['class']}, from {row['reviews_from']} reviews: {row['mean_weight']:.5f}." for row in rows

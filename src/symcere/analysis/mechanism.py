@@ -131,7 +131,7 @@ def _first_above(share: Float[ndarray, " steps"], aim: float) -> int:
 
 
 def _steps(n: int) -> str:
-    return f"{n} steps" if n <= _STEPS else f"more than {_STEPS} steps"
+    return f"{n} step{'s' * (n != 1)}" if n <= _STEPS else f"more than {_STEPS} steps"
 
 
 def _gradient(loss: Callable[[ndarray], float], at: Float[ndarray, "2"]) -> Float[ndarray, "2"]:
