@@ -67,8 +67,8 @@ def pictures(page: Path, name: str) -> None:
 def findings(made: dict[str, tuple[Path, float]]) -> str:
     lines = [
         "# What was learned: findings on two data sets", "",
-        "Written by `python runs/analysis.py DATA`: the answers of `symcere analyse` with its defaults, word for word. "
-        "What they mean, and how they are measured: [analysis.md](analysis.md).", "",
+        "Written by `python runs/analysis.py DATA`: the answers of `symcere analyse` with its defaults, word for "
+        "word. What they mean, and how they are measured: [analysis.md](analysis.md).", "",
     ]  # fmt: skip
     for name, (page, _) in made.items():
         found = json.loads((page / "findings.json").read_text(encoding="utf-8"))
@@ -76,8 +76,8 @@ def findings(made: dict[str, tuple[Path, float]]) -> str:
         for each in found["findings"]:
             lines += [f"**{each['question']}** {each['answer']}", ""]
         table = pl.read_csv(page / "objective-subjective.csv")
-        lines += ["Objective against subjective words, matched by document frequency (P: an objective word outweighs a "
-                  "subjective one; 95 % intervals):", "",
+        lines += ["Objective against subjective words, matched by document frequency (P: an objective word outweighs "
+                  "a subjective one; 95 % intervals):", "",
                   "| seen by | objective | subjective | difference | P |", "|---|---:|---:|---|---|"]  # fmt: skip
         for row in table.iter_rows(named=True):
             gap = f"{row['gap from']:+.5f} to {row['gap to']:+.5f}"

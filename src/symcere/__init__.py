@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from symcere.baselines.sim_gcl import SimGCLSettings, fit_sim_gcl
     from symcere.baselines.text_only import TextOnlySettings, fit_text_only
     from symcere.baselines.x_sim_gcl import XSimGCLSettings, fit_x_sim_gcl
+    from symcere.bundle import Bundle, open_bundle, write_bundle
     from symcere.data.catalogue import CATALOGUE, PublicDataset
     from symcere.data.dataset import Dataset, HeldOut, Split, Support
     from symcere.data.download import download
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "symcere.analysis.why": ("Explainer", "Reason"),
+    "symcere.bundle": ("Bundle", "open_bundle", "write_bundle"),
     "symcere.baselines.alpha_rec": ("AlphaRecSettings", "fit_alpha_rec"),
     "symcere.baselines.bpr_mf": ("BPRMFSettings", "fit_bpr_mf"),
     "symcere.baselines.direct_au": ("DirectAUSettings", "fit_direct_au"),

@@ -14,12 +14,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 from scipy.sparse import csr_array
 
 from symcere.errors import BundleError, ConfigError, DataError
 from symcere.ids import IdMap
 from symcere.manifest import digest, new_folder, read_manifest
+from symcere.mapped import map_tensors
 from symcere.ranking import rank, top_k
 from symcere.towers import Towers
 
@@ -151,18 +152,19 @@ class Recommender(Scored):
         best = top_k(cosine[None], min(k, len(self.items) - 1))[0]
         return [(self.items.id(int(item)), float(cosine[item])) for item in best]
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, half: bool = False) -> None:
         """Write the recommender as safetensors and JSON, whole or not at all.
 
         Args:
             folder: Where; a recommender that stands there is replaced.
+            half: Whether vectors are written as float16: half the file, and scores that differ in the third digit.
 
         Raises:
             OutputError: If it cannot be written, or other files stand there.
         """
         tensors = {
-            "user_emb": np.ascontiguousarray(self.user_emb),
-            "item_emb": np.ascontiguousarray(self.item_emb),
+            "user_emb": np.ascontiguousarray(self.user_emb, dtype=np.float16 if half else np.float32),
+            "item_emb": np.ascontiguousarray(self.item_emb, dtype=np.float16 if half else np.float32),
             "popularity": self.popularity,
             "seen_indptr": self.seen.indptr.astype(np.int64),
             "seen_indices": self.seen.indices.astype(np.int32),
@@ -182,7 +184,7 @@ class Recommender(Scored):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote.
+        """Read what `save` wrote; arrays are mapped, so that several processes share them.
 
         Args:
             folder: A folder made by `save`.
@@ -201,7 +203,7 @@ class Recommender(Scored):
                 "that match its hashes). Train again, or name the folder that `symcere run` printed."
             )
         try:
-            tensors = load_file(folder / "model.safetensors")
+            tensors = map_tensors(folder / "model.safetensors")
             ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
             users, items = IdMap(tuple(ids["users"]), "user"), IdMap(tuple(ids["items"]), "item")
             indices = tensors["seen_indices"]
@@ -215,9 +217,9 @@ class Recommender(Scored):
                 popularity=tensors["popularity"],
                 temperature=manifest["score"]["temperature"],
                 popularity_weight=manifest["score"]["popularity_weight"],
-                user_emb=tensors["user_emb"],
-                item_emb=tensors["item_emb"],
-                towers=Towers.of(load_file(folder / "towers.safetensors"), about) if about else None,
+                user_emb=tensors["user_emb"].astype(np.float32, copy=False),
+                item_emb=tensors["item_emb"].astype(np.float32, copy=False),
+                towers=Towers.of(map_tensors(folder / "towers.safetensors"), about) if about else None,
             )
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise BundleError(f"{folder} is damaged ({error}). Train again.") from error

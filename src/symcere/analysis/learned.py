@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy.sparse import csr_array
 
 from symcere.data.dataset import Dataset
 from symcere.errors import ConfigError
-from symcere.graph import norm_adj, propagate
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.towers import Towers
@@ -138,10 +136,22 @@ class Learned:
         """Train interactions of each node."""
         return np.concatenate([np.bincount(self.train.user, minlength=self.n_users), self.train.popularity])
 
+    @cached_property
+    def _half_adj(self) -> csr_array:
+        """D^-1/2 R D^-1/2 (n_users x n_items): both halves of the normalised adjacency are it, and it transposed."""
+        root = np.sqrt(np.maximum(self.degree, 1)).astype(np.float32)
+        matrix = self.train.matrix.tocoo()
+        weight = 1 / (root[: self.n_users][matrix.row] * root[self.n_users :][matrix.col])
+        return csr_array((weight, (matrix.row, matrix.col)), shape=matrix.shape)
+
     def _propagated(
         self, x: Float[ndarray, "nodes dim"], *, include_ego: bool, n_layers: int | None = None
     ) -> Float[ndarray, "nodes dim"]:
+        """Mean over hops of A^l x, as `symcere.graph.propagate` has it, by SciPy: nothing here needs torch."""
         hops = self.towers.n_layers if n_layers is None else n_layers
-        adj = norm_adj(self.train.user, self.train.item, self.n_users, len(self.train.items))
-        mean = propagate(adj, torch.from_numpy(np.ascontiguousarray(x)), hops, include_ego=include_ego)
-        return np.asarray(mean.numpy())
+        half, n = self._half_adj, self.n_users
+        layer, total = x, x * np.float32(include_ego)
+        for _ in range(hops):
+            layer = np.concatenate([half @ layer[n:], half.T @ layer[:n]])
+            total = total + layer
+        return np.asarray(total / (hops + include_ego), dtype=np.float32)

@@ -33,6 +33,10 @@ from symcere.cli.words import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from symcere.analysis.why import Explainer
+    from symcere.data.interchange import Format
     from symcere.data.items import Items
 
 
@@ -91,18 +95,26 @@ def explain(
 
     The parts sum to the score. A word's value is how far the score falls without it, computed exactly.
     """
+    from symcere.bundle import open_bundle
     from symcere.pipeline.analyse import open_run
     from symcere.pipeline.finished import FinishedRun
 
-    finished = FinishedRun.open(run_folder, seed)
-    finished.model.users.index(user_id)  # refuse before the encoders are made
-    items = [item_id] if item_id is not None else [item for item, _ in finished.model.recommend(user_id, k)]
+    explainer_of: Callable[[], Explainer]
+    if (run_folder / "reader").is_dir():
+        bundle = open_bundle(run_folder)
+        model, titles, explainer_of = bundle.model, bundle.items, lambda: bundle.explainer
+    else:
+        finished = FinishedRun.open(run_folder, seed)
+        model, titles = finished.model, finished.reviews.items
+        explainer_of = lambda: open_run(finished, encoding_again(finished.encoding), cache).explainer  # noqa: E731
+    model.users.index(user_id)  # refuse before the encoders are made
+    items = [item_id] if item_id is not None else [item for item, _ in model.recommend(user_id, k)]
     for item in items:
-        finished.model.items.index(item)
+        model.items.index(item)
     with interruptible("Interrupted."):
-        explainer = open_run(finished, encoding_again(finished.encoding), cache).explainer
+        explainer = explainer_of()
         reasons = [explainer.why(user_id, item, n=n) for item in items]
-    show_reasons(reasons, finished.reviews.items, as_json=as_json)
+    show_reasons(reasons, titles, as_json=as_json)
 
 
 @app.command(
@@ -149,24 +161,43 @@ def analyse(
 
 
 @app.command(
-    epilog="Examples:\n\n  symcere export runs/hotels --format recbole --out hotels\n\n"
+    epilog="Examples:\n\n  symcere export runs/hotels --format bundle --out hotels-bundle\n\n"
+    "  symcere export runs/hotels --format recbole --out hotels\n\n"
     "  symcere export runs/hotels --format trec --out judged --seed 1"
 )
 def export(
     run_folder: RunFolder,
-    form: Annotated[ExportName, typer.Option("--format", help="Format of the files.", show_default=False)],
+    form: Annotated[ExportName, typer.Option("--format", help="What to write.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
+    half: Annotated[bool, typer.Option("--half", help="Write the vectors of a bundle as float16.")] = False,
     seed: RunSeed = None,
+    cache: Cache = Path("runs/cache"),
     as_json: Json = False,
 ) -> None:
-    """Write the split of a run for other tools.
+    """Write a run as a bundle to serve, or its split for other tools.
 
+    bundle: recommender, encoders, titles and train reviews in one folder, opened without torch (docs/bundle.md).
     recbole: atomic files that RecBole takes as they are split. csv: train.csv with the reviews, valid.csv, test.csv.
     trec: relevance judgements of valid and test, and symcere's own rankings as a run file.
     """
-    from symcere.pipeline.export import export_run
+    if form is ExportName.BUNDLE:
+        from symcere.bundle import write_bundle
+        from symcere.pipeline.analyse import open_run
+        from symcere.pipeline.finished import FinishedRun
 
-    files = export_run(run_folder, out, form.value, seed)
+        finished = FinishedRun.open(run_folder, seed)
+        explainer = open_run(finished, encoding_again(finished.encoding), cache).explainer
+        write_bundle(explainer, finished.reviews.items, out, half=half)
+        files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "manifest.json")
+    else:
+        from symcere.pipeline.export import export_run
+
+        forms: dict[ExportName, Format] = {
+            ExportName.RECBOLE: "recbole",
+            ExportName.CSV: "csv",
+            ExportName.TREC: "trec",
+        }
+        files = export_run(run_folder, out, forms[form], seed)
     if as_json:
         typer.echo(json.dumps({"format": form.value, "files": [str(path) for path in files]}))
         return

@@ -22,8 +22,9 @@ class SplitName(StrEnum):
 
 
 class ExportName(StrEnum):
-    """Formats of other tools."""
+    """A bundle to serve, and formats of other tools."""
 
+    BUNDLE = "bundle"
     RECBOLE = "recbole"
     CSV = "csv"
     TREC = "trec"

@@ -125,6 +125,11 @@ class Bag:
             mean,
         )
 
+    def whole(self) -> Float[ndarray, "texts text_dim"]:
+        """Unit vectors of the texts with all their words."""
+        nothing = Gone(np.zeros(self.n_texts + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        return self.without(np.arange(self.n_texts), nothing)
+
     @cached_property
     def occurrences(self) -> tuple[Int[ndarray, " occurrences"], Int[ndarray, " occurrences"]]:
         """Text and word of each occurrence that can matter: a word once a text."""
@@ -216,6 +221,15 @@ class Bag:
             both = np.unique(variant * max(len(self.text), 1) + removed)
             variant, removed = np.divmod(both, max(len(self.text), 1))
         return variant, removed
+
+
+@runtime_checkable
+class Summing(Protocol):
+    """An encoder whose vectors are sums over the terms of a text."""
+
+    def bag(self, texts: Sequence[str]) -> Bag:
+        """Texts as sums, of which terms can be left out."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

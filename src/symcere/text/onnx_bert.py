@@ -8,6 +8,7 @@ are as fast here as batches of 16, and nothing is padded (docs/log.md).
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +71,7 @@ def load_onnx_bert(folder: Path, max_tokens: int, cache: VectorCache) -> OnnxBer
         ConfigError: If onnxruntime, or onnx when the model has to be made, is not installed.
         OutputError: If the model cannot be written.
     """
-    tokenizer = load_tokenizer(folder, min(max_tokens, read_config(folder)["max_position_embeddings"]))
+    tokenizer = load_tokenizer(folder, _cut(folder, max_tokens))
     key = digest(_RECIPE, digest_file(folder / "model.safetensors"))
     made = cache.folder(f"model-{key[:32]}")
     try:
@@ -87,6 +88,36 @@ def load_onnx_bert(folder: Path, max_tokens: int, cache: VectorCache) -> OnnxBer
             f"The 8-bit sentence encoder needs {error.name}: pip install onnxruntime onnx. Or use --encoder "
             "sentence-float32, which runs on torch."
         ) from error
+
+
+def write_onnx_bert(folder: Path, max_tokens: int, cache: VectorCache, into: Path) -> None:
+    """Write the 8-bit model of a BERT checkpoint and its tokenizer into an existing folder; they need nothing else.
+
+    Args:
+        folder: Holds config.json, model.safetensors and tokenizer.json.
+        max_tokens: Longer texts are cut here.
+        cache: Where the model may stand already.
+        into: The folder.
+    """
+    key = digest(_RECIPE, digest_file(folder / "model.safetensors"))
+    made = cache.folder(f"model-{key[:32]}")
+    if made and read_manifest(made):
+        shutil.copyfile(made / _FILE, into / _FILE)
+    else:
+        _make(folder, into / _FILE)
+    shutil.copyfile(folder / "tokenizer.json", into / "tokenizer.json")
+    (into / "about.json").write_text(json.dumps({"max_tokens": _cut(folder, max_tokens)}), encoding="utf-8")
+
+
+def read_onnx_bert(folder: Path) -> OnnxBert:
+    """Read what `write_onnx_bert` wrote."""
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    return OnnxBert(folder / _FILE, load_tokenizer(folder, about["max_tokens"]))
+
+
+def _cut(folder: Path, max_tokens: int) -> int:
+    """Tokens that are read: at most what the position table holds."""
+    return min(max_tokens, int(read_config(folder)["max_position_embeddings"]))
 
 
 def load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:

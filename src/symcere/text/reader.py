@@ -1,31 +1,46 @@
 """Reads any text, or a train review without some of its words, into the space of the profiles."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from safetensors.numpy import save
 
 from symcere.data.dataset import Dataset, Side
 from symcere.errors import ConfigError
+from symcere.mapped import map_tensors
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import Affine
 from symcere.text.corpus import Corpus, Part, corpus_of
-from symcere.text.deletion import Cuttable, Gone, Reread
-from symcere.text.distilled import FittedDistilled
-from symcere.text.encoders import Encoder, FittedEncoder, OnProgress, TextEncoder
+from symcere.text.deletion import Cuttable, Gone, Reread, Summing
+from symcere.text.distilled import FittedDistilled, WordVectors
+from symcere.text.encoders import Encoder, OnProgress, TextEncoder
 from symcere.text.features import TextFeatures
 from symcere.text.profiles import Weighting, review_weights
-from symcere.text.tfidf import FittedTfidf
+from symcere.text.sentence import FittedSentence
+from symcere.text.tfidf import FittedTfidf, TermVectors
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """What is needed of an encoder to read: one that was loaded knows no more."""
+
+    def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
+        """Vectors of `texts`, one row a text."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class _Block:
     """One block of columns of the profiles."""
 
-    encoder: FittedEncoder
+    encoder: Reads
     corpus: Corpus
     affine: Affine | None
     columns: slice
@@ -34,7 +49,7 @@ class _Block:
     @property
     def exact(self) -> bool:
         """Whether leaving words out costs no second reading."""
-        return isinstance(self.encoder, FittedTfidf | FittedDistilled)
+        return isinstance(self.encoder, Summing)
 
     @cached_property
     def text_of(self) -> ndarray:
@@ -53,7 +68,7 @@ class _Block:
 
     def cut(self, texts: Sequence[str]) -> Cuttable:
         """Texts of which words can be left out."""
-        if isinstance(self.encoder, FittedTfidf | FittedDistilled):
+        if isinstance(self.encoder, Summing):
             return self.encoder.bag(texts)
         return Reread(texts, self.encoder.encode)
 
@@ -123,6 +138,49 @@ class Reader:
             )
         return cls(train, tuple(blocks))
 
+    def save(self, folder: Path) -> None:
+        """Write the encoders into an existing folder, ready to read: nothing has to be learned again.
+
+        Args:
+            folder: A folder a block, and reader.json.
+
+        Raises:
+            ConfigError: If an encoder is a function, which no file can hold.
+        """
+        about = []
+        for number, block in enumerate(self.blocks):
+            inner = folder / f"block{number}"
+            inner.mkdir()
+            about.append({"kind": _save_encoder(block.encoder, inner), "part": block.corpus.part})
+            tensors = {"weight": block.weight}
+            if block.affine:
+                tensors |= {"mean": block.affine.mean, "matrix": block.affine.matrix}
+            (inner / "block.safetensors").write_bytes(save(tensors))
+        (folder / "reader.json").write_text(json.dumps(about), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, train: Dataset) -> "Reader":
+        """Read what `save` wrote.
+
+        Args:
+            folder: The folder.
+            train: The train part that the profiles were made from.
+
+        Returns:
+            An equal reader.
+        """
+        blocks: list[_Block] = []
+        for number, about in enumerate(json.loads((folder / "reader.json").read_text(encoding="utf-8"))):
+            inner = folder / f"block{number}"
+            tensors = map_tensors(inner / "block.safetensors")
+            affine = Affine(tensors["mean"], tensors["matrix"]) if "matrix" in tensors else None
+            encoder = _load_encoder(about["kind"], inner)
+            width = affine.matrix.shape[1] if affine else encoder.encode(["width"]).shape[1]
+            begin = blocks[-1].columns.stop if blocks else 0
+            corpus = corpus_of(train.known_reviews.review, about["part"])
+            blocks.append(_Block(encoder, corpus, affine, slice(begin, begin + width), tensors["weight"]))
+        return cls(train, tuple(blocks))
+
     @property
     def exact(self) -> bool:
         """Whether leaving words out costs no second reading of the text."""
@@ -154,6 +212,31 @@ class Reader:
     def open(self, reviews: Int[ndarray, " reviews"]) -> "Reviews":
         """Some known reviews, ready to be read without some of their words."""
         return Reviews(self, reviews)
+
+
+def _save_encoder(encoder: Reads, folder: Path) -> str:
+    """Write what an encoder needs to read; returns its kind."""
+    if isinstance(encoder, FittedTfidf | FittedDistilled):
+        encoder.table.save(folder)
+        return "tfidf" if isinstance(encoder, FittedTfidf) else "distilled"
+    if isinstance(encoder, FittedSentence):
+        encoder.save(folder)
+        return "sentence"
+    raise ConfigError(
+        f"An encoder of the kind {type(encoder).__name__} cannot be written to a file. Encode with tfidf, distilled "
+        "or sentence to export a bundle."
+    )
+
+
+def _load_encoder(kind: str, folder: Path) -> Reads:
+    from symcere.text.onnx_bert import read_onnx_bert
+
+    kinds: dict[str, Callable[[Path], Reads]] = {
+        "tfidf": TermVectors.load,
+        "distilled": WordVectors.load,
+        "sentence": read_onnx_bert,
+    }
+    return kinds[kind](folder)
 
 
 class Reviews:

@@ -112,6 +112,12 @@ class FittedSentence:
         """Unit vectors of `texts`: the mean of the last layer over tokens, normalised."""
         return self.bert.encode(texts)
 
+    def save(self, folder: Path) -> None:
+        """Write the 8-bit model into an existing folder: near enough to every precision, and without torch."""
+        from symcere.text.onnx_bert import write_onnx_bert
+
+        write_onnx_bert(self.model, self.max_tokens, self.cache, folder)
+
 
 def sentence_encoder(
     max_tokens: int = SentenceEncoder.max_tokens, *, runtime: Runtime = "auto", text_dim: int = 256

@@ -1,17 +1,21 @@
 """TF-IDF + SVD: plain words, fitted on the train texts."""
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from safetensors.numpy import save
 
 from symcere.errors import DataError
 from symcere.manifest import digest
+from symcere.mapped import map_tensors
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import AS_IS, Conditioning
 from symcere.text.corpus import Corpus
@@ -98,25 +102,63 @@ class FittedTfidf:
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)
 
+    @cached_property
+    def table(self) -> "TermVectors":
+        """The vector of each term, which is all that reading needs."""
+        vectorizer, svd = self.parts
+        terms = tuple(sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__))
+        rows = np.ascontiguousarray(svd.components_.T, dtype=np.float32)
+        return TermVectors(terms, vectorizer.idf_.astype(np.float32), rows)
+
     def bag(self, texts: Sequence[str]) -> Bag:
         """`texts` as sums over their terms, of which some can be left out."""
-        vectorizer = self.parts[0]
+        return self.table.bag(texts)
+
+
+@dataclass(frozen=True, eq=False)
+class TermVectors:
+    """TF-IDF and SVD as rows to sum: no scikit-learn is needed to read.
+
+    Args:
+        terms: Words, and pairs of words with a blank between.
+        idf: Weight of each.
+        rows: Vector of each.
+    """
+
+    terms: tuple[str, ...]
+    idf: Float[ndarray, " terms"]
+    rows: Float[ndarray, "terms text_dim"]
+
+    def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
+        """Unit vectors of `texts`; a text without a known word gets a zero vector."""
+        return self.bag(texts).whole()
+
+    def bag(self, texts: Sequence[str]) -> Bag:
+        """`texts` as sums over their terms, of which some can be left out."""
         terms = terms_of(texts)
-        index, vocabulary = vectorizer.vocabulary_, terms.vocabulary
-        size = len(vocabulary) + 1
+        vocabulary, size = terms.vocabulary, len(terms.vocabulary) + 1
         key, which = np.unique(terms.first * size + terms.second + 1, return_inverse=True)
         names = (
             f"{vocabulary[first]} {vocabulary[second - 1]}" if second else vocabulary[first]
             for first, second in zip((key // size).tolist(), (key % size).tolist(), strict=True)
         )
-        row = np.array([index.get(name, -1) for name in names], dtype=np.int64)[which]
-        value = (1 + np.log(terms.count)) * vectorizer.idf_[row]
-        return Bag.of(len(texts), terms, [(row, value, self.rows)])
+        row = np.array([self._index.get(name, -1) for name in names], dtype=np.int64)[which]
+        return Bag.of(len(texts), terms, [(row, (1 + np.log(terms.count)) * self.idf[row], self.rows)])
 
     @cached_property
-    def rows(self) -> Float[ndarray, "terms text_dim"]:
-        """The vector of each term."""
-        return np.ascontiguousarray(self.parts[1].components_.T, dtype=np.float32)
+    def _index(self) -> dict[str, int]:
+        return {term: row for row, term in enumerate(self.terms)}
+
+    def save(self, folder: Path) -> None:
+        """Write the rows into an existing folder, as safetensors and JSON."""
+        (folder / "terms.safetensors").write_bytes(save({"idf": self.idf, "rows": self.rows}))
+        (folder / "terms.json").write_text(json.dumps(self.terms), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TermVectors":
+        """Read what `save` wrote; the rows are mapped."""
+        tensors = map_tensors(folder / "terms.safetensors")
+        return cls(tuple(json.loads((folder / "terms.json").read_text(encoding="utf-8"))), **tensors)
 
 
 def tfidf_encoder(text_dim: int = TfidfEncoder.text_dim) -> TfidfEncoder:
