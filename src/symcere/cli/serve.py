@@ -1,0 +1,105 @@
+"""The command that serves a bundle."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from symcere.cli.app import app
+from symcere.cli.options import Cache
+from symcere.cli.words import encoding_again
+from symcere.errors import ConfigError
+
+_DEMO = Path("runs/demo")
+
+
+@app.command(
+    epilog="Examples:\n\n  symcere serve --demo\n\n  symcere serve runs/hotels\n\n"
+    "  SYMCERE_TOKEN=secret symcere serve hotels-bundle --port 9000\n\n  kill -HUP PID    # open the bundle anew"
+)
+def serve(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="A bundle, or the folder of a run.", show_default=False)
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Serve the world of symcere demo; made if need be.")] = False,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at; others than loopback need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen at.")] = 8_000,
+    rate: Annotated[float, typer.Option("--rate", min=0, help="Requests a second of one client; 0 for any.")] = 200.0,
+    concurrent: Annotated[int, typer.Option("--concurrent", min=1, help="Requests in hand at most.")] = 64,
+    cache: Cache = Path("runs/cache"),
+) -> None:
+    """Serve recommendations with their reasons over HTTP, and a page to try them.
+
+    Listens on loopback. With SYMCERE_TOKEN in the environment, /v1 and /metrics want it as a bearer token. SIGHUP
+    opens the bundle anew without a dropped request; a bundle that does not open leaves what is served as it is.
+    """
+    token = os.environ.get("SYMCERE_TOKEN") or None
+    if host not in ("127.0.0.1", "::1", "localhost") and token is None:
+        raise ConfigError(
+            f"Listening at {host} lets others in. Set SYMCERE_TOKEN to what they must send as a bearer token."
+        )
+    if demo == (folder is not None):
+        raise ConfigError("Name a bundle or the folder of a run, or give --demo.")
+    import uvicorn
+
+    from symcere.serving.app import Holder, create_app
+    from symcere.serving.guard import Limits
+
+    console = Console(stderr=True, highlight=False)
+    bundle = _bundle_of(_demo(console) if folder is None else folder, cache, console)
+    holder = Holder(bundle)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=holder.reload).start())
+    web = create_app(holder, Limits(rate=rate, concurrent=concurrent), token)
+    config = uvicorn.Config(
+        web, host=host, port=port, log_config=_LOGGING, access_log=False, server_header=False,
+        timeout_keep_alive=15, timeout_graceful_shutdown=20,
+    )  # fmt: skip
+    console.print(f"Serving {bundle} at http://{host}:{port}/ (Ctrl-C ends it)", soft_wrap=True)
+    uvicorn.Server(config).run()
+
+
+def _bundle_of(folder: Path, cache: Path, console: Console) -> Path:
+    """The bundle itself, or that of a run, which is made where it is missing or older than the run."""
+    if not (folder / "stages").is_dir():
+        return folder
+    from symcere.bundle import write_bundle
+    from symcere.pipeline.analyse import open_run
+    from symcere.pipeline.finished import FinishedRun
+
+    bundle = folder / "bundle"
+    run = FinishedRun.open(folder)
+    made = bundle / "manifest.json"
+    if not made.exists() or made.stat().st_mtime < (folder / "manifest.json").stat().st_mtime:
+        console.print(f"Exporting {folder} to {bundle} …", soft_wrap=True)
+        explainer = open_run(run, encoding_again(run.encoding), cache).explainer
+        write_bundle(explainer, run.reviews.items, bundle)
+    return bundle
+
+
+def _demo(console: Console) -> Path:
+    """The run of symcere demo, made if it is not there."""
+    if not (_DEMO / "manifest.json").exists():
+        console.print("Making the demo's world and fitting it …")
+        from symcere.cli.run import demo
+
+        demo(out=_DEMO, seed=0, quiet=True, as_json=True)
+    return _DEMO
+
+
+_LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {
+        "symcere.serving": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+    },
+}

@@ -1,0 +1,1 @@
+"""A bundle as a service: questions and answers, the HTTP around them, and a page."""

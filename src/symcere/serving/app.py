@@ -1,0 +1,207 @@
+"""The HTTP of the service: versioned routes, one shape of error, the page."""
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from symcere.bundle import open_bundle
+from symcere.errors import BundleError, SymcereError, UnknownIdError
+from symcere.manifest import VERSION
+from symcere.serving.guard import Guard, Limits
+from symcere.serving.service import Service, Wish
+
+_LOG = logging.getLogger("symcere.serving")
+_WEB = Path(__file__).parent / "web"
+_MOST, _BATCH, _TEXT, _ITEMS = 100, 256, 10_000, 1_000  # of k, users of a batch, characters, items of one request
+
+Id = Annotated[str, Query(min_length=1, max_length=500)]
+K = Annotated[int, Query(ge=1, le=_MOST, description="How many.")]
+Dial = Annotated[
+    float | None, Query(ge=-10, le=10, allow_inf_nan=False, description="Popularity weight; as chosen if left out.")
+]
+Diversity = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False, description="0: best scores; 1: unlike items.")]
+AnId = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    k: Annotated[int, Field(ge=1, le=_MOST)] = 10
+    dial: Annotated[float | None, Field(ge=-10, le=10, allow_inf_nan=False)] = None
+    category: Annotated[str, Field(max_length=500)] = ""
+    exclude: Annotated[list[AnId], Field(max_length=_ITEMS)] = []
+    diversity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+
+
+class Newcomer(_Asked):
+    """Somebody new: items they chose, what they write, or both."""
+
+    items: Annotated[list[AnId], Field(max_length=_ITEMS)] = []
+    text: Annotated[str, Field(max_length=_TEXT)] = ""
+
+
+class Batch(_Asked):
+    """Several users at once."""
+
+    user_ids: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=500)]], Field(min_length=1, max_length=_BATCH)
+    ]
+
+
+class Holder:
+    """Holds the service that answers, and puts another in its place without a request being dropped.
+
+    Args:
+        folder: The bundle.
+
+    Raises:
+        BundleError: If it cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.service = folder, Service(open_bundle(folder))
+        self._lock = threading.Lock()
+
+    def reload(self) -> bool:
+        """Open what stands in the folder now; where it does not open, what was served goes on.
+
+        Returns:
+            Whether it was opened.
+        """
+        with self._lock:
+            try:
+                service = Service(open_bundle(self.folder))
+            except BundleError as error:
+                _LOG.error("Not reloaded: %s", error)
+                return False
+            self.service = service  # requests in hand keep the one they began with
+            return True
+
+
+def create_app(holder: Holder, limits: Limits | None = None, token: str | None = None) -> FastAPI:
+    """Make the application.
+
+    Args:
+        holder: Holds the service.
+        limits: Limits() if left out.
+        token: Bearer token that /v1 and /metrics want; None for anybody.
+
+    Returns:
+        An ASGI application.
+    """
+    registry = CollectorRegistry()
+    app = FastAPI(title="SymCERE", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.add_middleware(Guard, limits=limits or Limits(), token=token, registry=registry)
+    _answer_errors(app)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    def ready() -> dict[str, Any]:
+        """What is served."""
+        return {"status": "ready", **holder.service.about()}
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    def metrics() -> Response:
+        """Counts and seconds, as Prometheus reads them."""
+        return PlainTextResponse(generate_latest(registry), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/recommend")
+    def recommend(
+        user_id: Id,
+        k: K = 10,
+        dial: Dial = None,
+        category: Annotated[str, Query(max_length=500)] = "",
+        exclude: Annotated[Sequence[str], Query(max_length=_ITEMS)] = (),
+        diversity: Diversity = 0.0,
+        why: Annotated[bool, Query(description="Give the reasons of each; k is 20 at most then.")] = False,
+    ) -> dict[str, Any]:
+        """Recommend to a user. An unknown one gets what most chose, and `fallback` says so."""
+        wish = Wish(min(k, 20) if why else k, dial, category, exclude, diversity, why)
+        return holder.service.for_user(user_id, wish)
+
+    @app.post("/v1/recommend")
+    def recommend_to(newcomer: Newcomer) -> dict[str, Any]:
+        """Recommend to somebody new, by items they chose, by free text, or both."""
+        return holder.service.for_taste(newcomer.items, newcomer.text, _wish(newcomer))
+
+    @app.post("/v1/batch")
+    def batch(asked: Batch) -> dict[str, Any]:
+        """Recommend to several users."""
+        service = holder.service
+        return {"results": [service.for_user(user_id, _wish(asked)) for user_id in asked.user_ids]}
+
+    @app.get("/v1/similar")
+    def similar(item_id: Id, k: K = 10) -> dict[str, Any]:
+        """Items nearest to an item."""
+        return holder.service.similar(item_id, k)
+
+    @app.get("/v1/explain")
+    def explain(user_id: Id, item_id: Id) -> dict[str, Any]:
+        """Why an item has its score for a user: parts that sum to it, words, sentences, neighbours."""
+        return holder.service.why(user_id, item_id)
+
+    @app.get("/v1/items/{item_id}")
+    def item(item_id: str) -> dict[str, Any]:
+        """Title, category and popularity of an item."""
+        return holder.service.item(item_id)
+
+    @app.get("/v1/search")
+    def search(q: Annotated[str, Query(min_length=1, max_length=500)], k: K = 10) -> dict[str, Any]:
+        """Users and items by id or title, and items by what their reviews speak of."""
+        return holder.service.search(q, k)
+
+    files = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css"}
+    for path, name in files.items():  # named here: no path of a request touches the file system
+        app.get(path, include_in_schema=False)(_file(_WEB / name))
+    return app
+
+
+def _wish(asked: _Asked) -> Wish:
+    return Wish(asked.k, asked.dial, asked.category, asked.exclude, asked.diversity)
+
+
+def _file(path: Path) -> Callable[[], Awaitable[FileResponse]]:
+    async def give() -> FileResponse:
+        return FileResponse(path)
+
+    return give
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Every error has one shape: {"error": {"code", "message"}}."""
+
+    def answer(status: int, message: str) -> JSONResponse:
+        code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        return JSONResponse({"error": {"code": code, "message": message}}, status)
+
+    @app.exception_handler(SymcereError)
+    def ours(_: Request, error: SymcereError) -> JSONResponse:
+        return answer(404 if isinstance(error, UnknownIdError) else 422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return answer(422, f"{'.'.join(str(part) for part in first['loc'][1:]) or 'body'}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    def http(_: Request, error: HTTPException) -> JSONResponse:
+        return answer(error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)
+    def unexpected(_: Request, error: Exception) -> JSONResponse:
+        _LOG.exception("A bug of ours", exc_info=error)
+        return answer(500, "A bug of ours; the log of the service has it.")

@@ -1,0 +1,181 @@
+"""What the service answers, without any HTTP: plain values in, plain values out."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from symcere.bundle import Bundle
+from symcere.errors import ConfigError
+
+_CANDIDATES = 10  # times k: what a diverse list is chosen from
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a list of recommendations is wanted.
+
+    Args:
+        k: How many.
+        dial: Popularity weight; None for the one chosen on valid.
+        category: Only items whose category contains this, whatever the case.
+        exclude: Items to leave out; unknown ones are ignored.
+        diversity: 0 for the best scores, towards 1 for items unlike those before them (maximal marginal relevance).
+        why: Whether reasons are given; for known users.
+    """
+
+    k: int = 10
+    dial: float | None = None
+    category: str = ""
+    exclude: Sequence[str] = field(default_factory=tuple)
+    diversity: float = 0.0
+    why: bool = False
+
+
+class Service:
+    """Answers by a bundle.
+
+    Args:
+        bundle: The bundle.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle, self.model = bundle, bundle.model
+
+    def about(self) -> dict[str, Any]:
+        """What is served."""
+        model = self.model
+        return {
+            "users": len(model.users),
+            "items": len(model.items),
+            "dial": model.popularity_weight,
+            "encoder": self.bundle.about["encoder"],
+            "titles": len(self.bundle.items),
+            "bundle": self.bundle.about["key"][:16],
+        }
+
+    def for_user(self, user_id: str, wish: Wish) -> dict[str, Any]:
+        """Recommend to a user; to an unknown one what most chose, and say so."""
+        if user_id not in self.model.users:
+            taste = np.zeros(self.model.item_emb.shape[1], dtype=np.float32)
+            popular = max(self.model.popularity_weight if wish.dial is None else wish.dial, 0.0) or 1.0
+            found = self._ranked(taste, self._allowed(wish), popular, wish)
+            said = f"No user {user_id[:100]!r} is known; these are the items that most users chose."
+            return {"user_id": user_id, "fallback": said, "items": found}
+        user = self.model.users.index(user_id)
+        allowed = self._allowed(wish)
+        seen = self.model.seen
+        allowed[seen.indices[seen.indptr[user] : seen.indptr[user + 1]]] = False
+        found = self._ranked(self.model.user_emb[user], allowed, self._dial(wish), wish)
+        if wish.why:
+            for each in found:
+                each["why"] = self.why(user_id, each["item_id"])
+        return {"user_id": user_id, "fallback": None, "items": found}
+
+    def for_taste(self, item_ids: Sequence[str], text: str, wish: Wish) -> dict[str, Any]:
+        """Recommend to somebody new, by items they chose, by what they write, or both."""
+        taste = self.bundle.taste(item_ids, text)
+        allowed = self._allowed(wish)
+        allowed[[self.model.items.index(item_id) for item_id in item_ids]] = False
+        return {"fallback": None, "items": self._ranked(taste, allowed, self._dial(wish), wish)}
+
+    def similar(self, item_id: str, k: int) -> dict[str, Any]:
+        """Items nearest by cosine."""
+        near = self.model.similar_items(item_id, k)
+        return {"item_id": item_id, "items": [self._told(item, score) for item, score in near]}
+
+    def why(self, user_id: str, item_id: str) -> dict[str, Any]:
+        """The reasons of a score."""
+        reason = asdict(self.bundle.explainer.why(user_id, item_id))
+        titles = self.bundle.items
+        return reason | {"because": [(item, titles.title(item), value) for item, value in reason["because"]]}
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """What is known of an item."""
+        item = self.model.items.index(item_id)
+        return self._told(item_id) | {"train_interactions": int(self.model.popularity[item])}
+
+    def search(self, words: str, k: int) -> dict[str, Any]:
+        """Users and items whose id, title or category contains words, and items whose reviews speak of them."""
+        wanted = words.strip().casefold()
+        if not wanted:
+            raise ConfigError("Search for at least one letter.")
+        users = [user_id for user_id in self.model.users if wanted in user_id.casefold()][:k]
+        named = [place for place, title in enumerate(self._titles) if wanted in title][:k]
+        try:
+            spoken = self.for_taste([], words, Wish(k=k, dial=0.0))["items"]
+        except ConfigError:
+            spoken = []  # no word of it occurs in the reviews
+        return {
+            "users": users,
+            "items": [self._told(self.model.items.id(place)) for place in named],
+            "by_text": spoken,
+        }
+
+    @cached_property
+    def _titles(self) -> list[str]:
+        """Id, title and category of each item, as search compares them."""
+        told = (self._told(item_id) for item_id in self.model.items)
+        return [" ".join(map(str, each.values())).casefold() for each in told]
+
+    @cached_property
+    def _category(self) -> dict[str, str]:
+        return dict(self.bundle.items.table.select("item_id", "category").iter_rows())
+
+    @cached_property
+    def _categories(self) -> list[str]:
+        """Category of each item, as the filter compares them."""
+        return [self._category.get(item_id, "").casefold() for item_id in self.model.items]
+
+    def _dial(self, wish: Wish) -> float:
+        return self.model.popularity_weight if wish.dial is None else wish.dial
+
+    def _allowed(self, wish: Wish) -> Bool[ndarray, " n_items"]:
+        allowed = np.ones(len(self.model.items), dtype=bool)
+        if wish.category:
+            allowed &= np.array([wish.category.casefold() in category for category in self._categories])
+        allowed[[self.model.items.index(item) for item in wish.exclude if item in self.model.items]] = False
+        return allowed
+
+    def _ranked(
+        self, taste: Float[ndarray, " dim"], allowed: Bool[ndarray, " n_items"], dial: float, wish: Wish
+    ) -> list[dict[str, Any]]:
+        model = self.model
+        score = model.item_emb @ taste / np.float32(model.temperature) + np.float32(dial) * model.log_popularity
+        score[~allowed] = -np.inf
+        n = min(wish.k * (_CANDIDATES if wish.diversity else 1), int(allowed.sum()))
+        best = np.argpartition(-score, n - 1)[:n] if 0 < n < len(score) else np.argsort(-score, kind="stable")[:n]
+        best = best[np.lexsort((best, -score[best]))]
+        if wish.diversity:
+            best = best[_diverse(model.item_emb[best], score[best], wish.k, wish.diversity)]
+        return [self._told(model.items.id(int(item)), float(score[item])) for item in best[: wish.k]]
+
+    def _told(self, item_id: str, score: float | None = None) -> dict[str, Any]:
+        told: dict[str, Any] = {"item_id": item_id, "title": self.bundle.items.title(item_id)}
+        told["category"] = self._category.get(item_id, "")
+        return told if score is None else told | {"score": score}
+
+
+def _diverse(emb: Float[ndarray, "n dim"], score: Float[ndarray, " n"], k: int, weight: float) -> list[int]:
+    """Places of k rows by maximal marginal relevance: scores scaled to 0..1, less the nearest cosine so far.
+
+    Source:
+        Carbonell and Goldstein, The use of MMR, SIGIR 1998.
+    """
+    unit = emb / np.maximum(np.linalg.norm(emb, axis=1, keepdims=True), 1e-12)
+    spread = float(score.max() - score.min()) or 1.0
+    worth = (score - score.min()) / spread
+    nearest = np.zeros(len(score))
+    chosen: list[int] = []
+    left = np.ones(len(score), dtype=bool)
+    for _ in range(min(k, len(score))):
+        value = np.where(left, (1 - weight) * worth - weight * nearest, -np.inf)
+        place = int(value.argmax())
+        chosen.append(place)
+        left[place] = False
+        nearest = np.maximum(nearest, unit @ unit[place])
+    return chosen

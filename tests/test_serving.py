@@ -1,0 +1,393 @@
+"""The service: answers equal the recommender's, errors have one shape, limits hold, strangers' words stay words."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import symcere as sc
+from symcere.data.items import items_of
+from symcere.serving.app import Holder, create_app
+from symcere.serving.guard import Limits
+
+HOSTILE = "<script>document.title='stolen'</script><img src=x onerror=\"document.title='stolen'\">"
+
+
+@pytest.fixture(scope="module")
+def folder(split, quick, tmp_path_factory):
+    """A bundle whose titles and reviews are hostile."""
+    from dataclasses import replace
+
+    review = split.train.review.with_columns(text=pl.lit(HOSTILE + " ") + pl.col("text"))
+    train = replace(split.train, review=review)
+    text = sc.encode_reviews(train, sc.tfidf_encoder(16))
+    model = sc.fit(train, text, valid=split.valid, settings=quick, seed=0)
+    ids = list(train.items)
+    rows = {
+        "item_id": ids,
+        "title": [f"{HOSTILE} {item}" for item in ids],
+        "category": ["Music > Drums" if n % 2 else "Garden" for n in range(len(ids))],
+    }
+    folder = tmp_path_factory.mktemp("served") / "bundle"
+    sc.write_bundle(sc.Explainer.of(train, text, model, sc.tfidf_encoder(16)), items_of(pl.DataFrame(rows)), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def holder(folder):
+    return Holder(folder)
+
+
+def client_of(holder, limits=None, token=None):
+    from starlette.testclient import TestClient
+
+    return TestClient(create_app(holder, limits, token), raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def client(holder):
+    return client_of(holder, Limits(rate=0))
+
+
+def test_a_user_gets_what_the_recommender_recommends(client, holder):
+    model = holder.service.model
+    user_id = model.users.id(3)
+    answer = client.get("/v1/recommend", params={"user_id": user_id, "k": 7})
+    assert answer.status_code == 200
+    found = [(item["item_id"], pytest.approx(item["score"], abs=1e-5)) for item in answer.json()["items"]]
+    assert found == model.recommend(user_id, 7)
+    assert answer.json()["fallback"] is None
+    dial = client.get("/v1/recommend", params={"user_id": user_id, "k": 7, "dial": 0}).json()["items"]
+    assert [item["item_id"] for item in dial] == [
+        i for i, _ in model.with_popularity_weight(0.0).recommend(user_id, 7)
+    ]
+
+
+def test_an_unknown_user_gets_what_most_chose_and_is_told_so(client, holder):
+    answer = client.get("/v1/recommend", params={"user_id": "nobody", "k": 3})
+    assert answer.status_code == 200
+    assert "nobody" in answer.json()["fallback"]
+    model = holder.service.model
+    best = np.argsort(-model.popularity, kind="stable")[:3]
+    assert [item["item_id"] for item in answer.json()["items"]] == [model.items.id(int(item)) for item in best]
+
+
+def test_filters_by_category_and_exclusion_hold(client, holder):
+    user_id = holder.service.model.users.id(0)
+    ask = {"user_id": user_id, "k": 100, "category": "drums"}
+    drums = client.get("/v1/recommend", params=ask).json()["items"]
+    assert drums
+    assert {item["category"] for item in drums} == {"Music > Drums"}
+    gone = [drums[0]["item_id"], "no such item"]
+    left = client.get("/v1/recommend", params={**ask, "exclude": gone}).json()["items"]
+    assert [item["item_id"] for item in left] == [item["item_id"] for item in drums[1:]]
+    assert client.get("/v1/recommend", params={**ask, "category": "nothing"}).json()["items"] == []
+
+
+def test_diversity_keeps_the_first_and_spreads_the_rest(client, holder):
+    model = holder.service.model
+    ask = {"user_id": model.users.id(0), "k": 8, "dial": 0}
+    unit = model.item_emb / np.linalg.norm(model.item_emb, axis=1, keepdims=True)
+
+    def nearness(diversity):
+        items = client.get("/v1/recommend", params={**ask, "diversity": diversity}).json()["items"]
+        rows = unit[[model.items.index(item["item_id"]) for item in items]]
+        return items[0]["item_id"], (rows @ rows.T)[np.triu_indices(8, 1)].mean()
+
+    plain, diverse = nearness(0), nearness(0.7)
+    assert plain[0] == diverse[0]
+    assert diverse[1] < plain[1]
+
+
+def test_somebody_new_is_served_by_items_and_by_words(client, holder):
+    bundle = holder.service.bundle
+    items = [bundle.model.items.id(place) for place in (1, 4)]
+    answer = client.post("/v1/recommend", json={"items": items, "text": "a gasket of steel", "k": 5})
+    assert answer.status_code == 200
+    found = [(item["item_id"], pytest.approx(item["score"], abs=1e-5)) for item in answer.json()["items"]]
+    assert found == bundle.recommend_to(bundle.taste(items, "a gasket of steel"), 5, without=items)
+    assert client.post("/v1/recommend", json={"text": "zzz"}).status_code == 422
+    assert client.post("/v1/recommend", json={"items": ["nothing"]}).status_code == 404
+
+
+def test_a_batch_is_its_single_answers(client, holder):
+    users = [holder.service.model.users.id(n) for n in range(3)] + ["nobody"]
+    batch = client.post("/v1/batch", json={"user_ids": users, "k": 4}).json()["results"]
+    assert batch == [client.get("/v1/recommend", params={"user_id": user, "k": 4}).json() for user in users]
+
+
+def test_reasons_come_with_the_list_or_alone_and_sum_to_the_score(client, holder):
+    user_id = holder.service.model.users.id(2)
+    (item,) = client.get("/v1/recommend", params={"user_id": user_id, "k": 1, "why": True}).json()["items"]
+    alone = client.get("/v1/explain", params={"user_id": user_id, "item_id": item["item_id"]}).json()
+    assert item["why"] == alone
+    assert sum(alone["parts"].values()) == pytest.approx(item["score"], abs=1e-4)
+    assert client.get("/v1/explain", params={"user_id": "nobody", "item_id": item["item_id"]}).status_code == 404
+
+
+def test_search_finds_ids_titles_categories_and_what_reviews_speak_of(client):
+    found = client.get("/v1/search", params={"q": "USER0000", "k": 3}).json()
+    assert len(found["users"]) == 3
+    assert client.get("/v1/search", params={"q": "item00007"}).json()["items"][0]["item_id"] == "item00007"
+    assert client.get("/v1/search", params={"q": "garden"}).json()["items"]
+    assert len(client.get("/v1/search", params={"q": "gasket", "k": 5}).json()["by_text"]) == 5
+    assert client.get("/v1/search", params={"q": "zzzz"}).json() == {"users": [], "items": [], "by_text": []}
+
+
+def test_items_and_similar_items(client, holder):
+    known = client.get("/v1/items/item00003").json()
+    assert (
+        known["train_interactions"] == holder.service.model.popularity[holder.service.model.items.index("item00003")]
+    )
+    near = client.get("/v1/similar", params={"item_id": "item00003", "k": 4}).json()["items"]
+    expected = holder.service.model.similar_items("item00003", 4)
+    assert [item["item_id"] for item in near] == [item for item, _ in expected]
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "path", "more"),
+    [
+        (404, "GET", "/v1/items/nothing", {}),
+        (404, "GET", "/v1/nothing", {}),
+        (404, "GET", "/v1/similar?item_id=nothing", {}),
+        (405, "DELETE", "/v1/recommend", {}),
+        (422, "GET", "/v1/recommend", {}),
+        (422, "GET", "/v1/recommend?user_id=a&k=0", {}),
+        (422, "GET", "/v1/recommend?user_id=a&k=101", {}),
+        (422, "GET", "/v1/recommend?user_id=a&dial=nan", {}),
+        (422, "GET", "/v1/recommend?user_id=a&dial=inf", {}),
+        (422, "GET", "/v1/recommend?user_id=", {}),
+        (422, "GET", "/v1/search?q=%20", {}),
+        (422, "POST", "/v1/recommend", {"content": b"{not json", "headers": {"content-type": "application/json"}}),
+        (422, "POST", "/v1/recommend", {"json": {"magic": 1, "text": "a"}}),
+        (422, "POST", "/v1/recommend", {"json": {}}),
+        (422, "POST", "/v1/recommend", {"json": {"text": "x" * 10_001}}),
+        (422, "POST", "/v1/batch", {"json": {"user_ids": ["a"] * 257}}),
+        (413, "POST", "/v1/recommend", {"content": b"x" * 70_000}),
+        (413, "POST", "/v1/recommend", {"content": (b"x" * 10_000 for _ in range(8))}),
+    ],
+)
+def test_every_error_has_one_shape(client, status, method, path, more):
+    answer = client.request(method, path, **more)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert error.keys() == {"code", "message"}
+    assert error["message"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_hostile_inputs_are_never_a_fault_of_ours(client, holder):
+    draws = np.random.default_rng(0)
+    words = [
+        "'; DROP TABLE",
+        "../../etc/passwd",
+        "\x00",
+        "%00",
+        "𝕳𝖎",
+        HOSTILE,
+        "a" * 400,
+        "{{7*7}}",
+        "nan",
+        "-1",
+        "‮",
+        "\ud7ff",
+    ]
+    paths = [
+        "/v1/recommend",
+        "/v1/similar",
+        "/v1/explain",
+        "/v1/search",
+        "/v1/items/x",
+        "/../../pyproject.toml",
+        "/%2e%2e/x",
+    ]
+    keys = ["user_id", "item_id", "q", "k", "dial", "category", "exclude", "diversity", "why"]
+    for _ in range(300):
+        some = draws.choice(keys, 4, replace=False)
+        answer = client.get(str(draws.choice(paths)), params={key: words[draws.integers(len(words))] for key in some})
+        assert answer.status_code < 500
+        body = {
+            str(key): words[draws.integers(len(words))] for key in draws.choice(["items", "text", "k", "dial"], 2)
+        }
+        assert client.post("/v1/recommend", json=body).status_code < 500
+    assert client.get("/../../pyproject.toml").status_code == 404
+
+
+def test_a_client_that_asks_too_often_waits(holder):
+    client = client_of(holder, Limits(rate=2))
+    statuses = [client.get("/v1/items/item00003").status_code for _ in range(8)]
+    assert statuses[:4] == [200] * 4
+    assert 429 in statuses
+    refused = client.get("/v1/items/item00003")
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["error"]["code"] == "too_many_requests"
+    assert client.get("/health").status_code == 200
+
+
+def test_more_requests_in_hand_than_allowed_are_turned_away(holder):
+    client = client_of(holder, Limits(concurrent=0, rate=0))
+    assert client.get("/v1/items/item00003").status_code == 503
+    assert client.get("/ready").status_code == 200
+
+
+def test_a_token_is_wanted_where_there_is_one(holder):
+    client = client_of(holder, Limits(rate=0), token="secret")
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}):
+        for path in ("/v1/items/item00003", "/metrics"):
+            refused = client.get(path, headers=headers)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+    assert client.get("/v1/items/item00003", headers={"authorization": "Bearer secret"}).status_code == 200
+    assert client.get("/health").status_code == client.get("/").status_code == 200
+
+
+def test_requests_are_counted_and_logged_without_what_was_asked(holder, caplog):
+    client = client_of(holder, Limits(rate=0))
+    with caplog.at_level(logging.INFO, logger="symcere.serving"):
+        client.get("/v1/search", params={"q": "a private wish"})
+    line = json.loads(caplog.messages[-1])
+    assert line["path"] == "/v1/search"
+    assert line["status"] == 200
+    assert "private" not in caplog.text
+    assert 'symcere_requests_total{path="/v1/search",status="200"} 1.0' in client.get("/metrics").text
+
+
+def test_another_bundle_takes_its_place_and_a_broken_one_does_not(holder, folder, split, text, model, tmp_path):
+    shutil.copytree(folder, tmp_path / "b")
+    mine = Holder(tmp_path / "b")
+    client = client_of(mine, Limits(rate=0))
+    before = client.get("/ready").json()["bundle"]
+    assert before == holder.service.about()["bundle"]
+    sc.write_bundle(sc.Explainer.of(split.train, text, model, sc.tfidf_encoder(64)), sc.Items(), tmp_path / "b")
+    assert mine.reload()
+    after = client.get("/ready").json()["bundle"]
+    assert after != before
+    (tmp_path / "b" / "reviews.arrow").write_bytes(b"broken")
+    assert not mine.reload()
+    assert client.get("/ready").json()["bundle"] == after
+    assert client.get("/v1/items/item00003").status_code == 200
+
+
+def test_the_openapi_document_names_every_route(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {
+        "/v1/recommend",
+        "/v1/batch",
+        "/v1/similar",
+        "/v1/explain",
+        "/v1/search",
+        "/v1/items/{item_id}",
+        "/health",
+    } <= set(paths)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "or give --demo"),
+        (["b", "--demo"], "or give --demo"),
+        (["nowhere"], "is no bundle"),
+        (["b", "--host", "0.0.0.0"], "SYMCERE_TOKEN"),
+    ],
+)
+def test_what_cannot_be_served_is_one_sentence(symcere, words, said):
+    code, _, err = symcere("serve", *words)
+    assert code == 2
+    assert said in err.replace("\n", " ")
+
+
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def served(folder, tmp_path):
+    """The command itself, in a process of its own."""
+    import httpx
+
+    at = port()
+    with (tmp_path / "log").open("w") as log:
+        command = [sys.executable, "-m", "symcere", "serve", str(folder), "--port", str(at), "--rate", "0"]
+        process = subprocess.Popen(command, stderr=log, stdout=log, cwd=tmp_path)
+    for _ in range(200):
+        time.sleep(0.1)
+        try:
+            httpx.get(f"http://127.0.0.1:{at}/health")
+            break
+        except httpx.HTTPError:
+            assert process.poll() is None, (tmp_path / "log").read_text()
+    yield process, f"http://127.0.0.1:{at}"
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_the_command_serves_reloads_and_ends_gracefully_without_torch(served):
+    import httpx
+
+    process, url = served
+    maps = Path(f"/proc/{process.pid}/maps")
+    assert httpx.get(f"{url}/v1/recommend", params={"user_id": "user00001"}).status_code == 200
+    if maps.exists():
+        assert "libtorch" not in maps.read_text()
+    for _ in range(3):
+        os.kill(process.pid, signal.SIGHUP)
+        assert [httpx.get(f"{url}/v1/items/item00003").status_code for _ in range(20)] == [200] * 20
+    process.terminate()
+    assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_the_page_works_in_a_browser_and_shows_strangers_words_as_words(served):
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no chromium: apt-get install chromium")
+    _, url = served
+    said, asked = [], []
+    with api.sync_playwright() as play:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+        browser = play.chromium.launch(executable_path=chromium, args=flags)
+        view = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+        view.on("console", lambda message: said.append(message.text))
+        view.on("pageerror", lambda error: said.append(str(error)))
+        view.on("request", lambda request: asked.append(request.url))
+        view.goto(url)
+        view.fill("#words", "user00001")
+        view.keyboard.press("Enter")
+        view.wait_for_selector(".card")
+        assert view.locator(".card").count() == 12
+        assert HOSTILE in view.locator(".card h2").first.inner_text()
+        view.locator(".card button").first.click()
+        view.wait_for_selector(".why .parts")
+        assert view.locator(".card button").first.get_attribute("aria-expanded") == "true"
+        first = view.locator(".card h2").all_inner_texts()
+        view.evaluate("dial.value = -0.5; dial.dispatchEvent(new Event('input'))")
+        view.locator("#said", has_text="dial -0.5").wait_for()
+        assert view.locator(".card h2").all_inner_texts() != first
+        view.check("input[value=text]")
+        view.fill("#words", "a gasket of steel")
+        view.click("button[type=submit]")
+        view.locator("#said", has_text="12 recommendations").wait_for()
+        view.check("input[value=items]")
+        view.fill("#words", "no such thing at all")
+        view.click("button[type=submit]")
+        view.wait_for_selector("#said.error")
+        assert view.evaluate("document.documentElement.scrollWidth") <= 390
+        assert view.title() == "SymCERE: recommendations that say why"
+        browser.close()
+    assert said == []
+    assert all(each.startswith((url, "data:")) for each in asked)
