@@ -32,6 +32,10 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen at.")] = 8_000,
     rate: Annotated[float, typer.Option("--rate", min=0, help="Requests a second of one client; 0 for any.")] = 200.0,
     concurrent: Annotated[int, typer.Option("--concurrent", min=1, help="Requests in hand at most.")] = 64,
+    feedback: Annotated[
+        Path | None,
+        typer.Option("--feedback", help="File that keeps what users do (POST /v1/feedback).", show_default="none"),
+    ] = None,
     cache: Cache = Path("runs/cache"),
 ) -> None:
     """Serve recommendations with their reasons over HTTP, and a page to try them.
@@ -49,11 +53,12 @@ def serve(
     import uvicorn
 
     from symcere.serving.app import Holder, create_app
+    from symcere.serving.feedback import Feedback
     from symcere.serving.guard import Limits
 
     console = Console(stderr=True, highlight=False)
     bundle = _bundle_of(_demo(console) if folder is None else folder, cache, console)
-    holder = Holder(bundle)
+    holder = Holder(bundle, Feedback(feedback) if feedback else None)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=holder.reload).start())
     web = create_app(holder, Limits(rate=rate, concurrent=concurrent), token)
@@ -63,6 +68,19 @@ def serve(
     )  # fmt: skip
     console.print(f"Serving {bundle} at http://{host}:{port}/ (Ctrl-C ends it)", soft_wrap=True)
     uvicorn.Server(config).run()
+
+
+@app.command(epilog="Example:\n\n  symcere feedback hotels.db --out data/since.jsonl    # then: symcere run data/")
+def feedback(
+    store: Annotated[Path, typer.Argument(metavar="FILE", help="What symcere serve --feedback kept.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON lines to write.", show_default=False)],
+) -> None:
+    """Write feedback as reviews that symcere run reads, for the next training."""
+    from symcere.serving.feedback import Feedback
+
+    if not store.is_file():
+        raise ConfigError(f"{store} is not there. Name the file that symcere serve --feedback keeps.")
+    typer.echo(f"{Feedback(store).export(out):,} events in {out}")
 
 
 def _bundle_of(folder: Path, cache: Path, console: Console) -> Path:

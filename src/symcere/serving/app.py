@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from symcere.bundle import open_bundle
-from symcere.errors import BundleError, SymcereError, UnknownIdError
+from symcere.errors import BundleError, ConfigError, OutputError, SymcereError, UnknownIdError
 from symcere.manifest import VERSION
+from symcere.serving.feedback import Event, Feedback
 from symcere.serving.guard import Guard, Limits
 from symcere.serving.service import Service, Wish
 
@@ -58,19 +59,36 @@ class Batch(_Asked):
     ]
 
 
+class Happened(BaseModel):
+    """What a user did with an item."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: AnId
+    item_id: AnId
+    rating: Annotated[float | None, Field(ge=0, le=100, allow_inf_nan=False)] = None
+    title: Annotated[str, Field(max_length=_TEXT)] = ""
+    text: Annotated[str, Field(max_length=_TEXT)] = ""
+
+
 class Holder:
     """Holds the service that answers, and puts another in its place without a request being dropped.
 
     Args:
         folder: The bundle.
+        feedback: Where feedback is kept; None to take none.
 
     Raises:
         BundleError: If it cannot be opened.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.service = folder, Service(open_bundle(folder))
+    def __init__(self, folder: Path, feedback: Feedback | None = None) -> None:
+        self.folder, self.feedback = folder, feedback
         self._lock = threading.Lock()
+        self.service = self._open()
+
+    def _open(self) -> Service:
+        return Service(open_bundle(self.folder), self.feedback or ())
 
     def reload(self) -> bool:
         """Open what stands in the folder now; where it does not open, what was served goes on.
@@ -80,12 +98,32 @@ class Holder:
         """
         with self._lock:
             try:
-                service = Service(open_bundle(self.folder))
+                self.service = self._open()  # requests in hand keep the one they began with
             except BundleError as error:
                 _LOG.error("Not reloaded: %s", error)
                 return False
-            self.service = service  # requests in hand keep the one they began with
             return True
+
+    def keep(self, event: Event) -> int:
+        """Keep an event, and fold it in; it is kept before it counts.
+
+        Args:
+            event: The event.
+
+        Returns:
+            Its number.
+
+        Raises:
+            UnknownIdError: If there is no such item.
+            ConfigError: If no feedback is taken.
+        """
+        if self.feedback is None:
+            raise ConfigError("This service takes no feedback. Start it with --feedback FILE.")
+        self.service.model.items.index(event.item_id)
+        with self._lock:  # a reload in between would read it from the store as well
+            number = self.feedback.add(event)
+            self.service.take(event)
+        return number
 
 
 def create_app(holder: Holder, limits: Limits | None = None, token: str | None = None) -> FastAPI:
@@ -144,6 +182,11 @@ def create_app(holder: Holder, limits: Limits | None = None, token: str | None =
         service = holder.service
         return {"results": [service.for_user(user_id, _wish(asked)) for user_id in asked.user_ids]}
 
+    @app.post("/v1/feedback")
+    def feedback(happened: Happened) -> dict[str, Any]:
+        """Keep what a user did. The answer means that it survives a kill, and that the next list knows of it."""
+        return {"number": holder.keep(Event(**happened.model_dump()))}
+
     @app.get("/v1/similar")
     def similar(item_id: Id, k: K = 10) -> dict[str, Any]:
         """Items nearest to an item."""
@@ -190,7 +233,8 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(SymcereError)
     def ours(_: Request, error: SymcereError) -> JSONResponse:
-        return answer(404 if isinstance(error, UnknownIdError) else 422, str(error))
+        kinds = {UnknownIdError: 404, OutputError: 503}
+        return answer(next((code for kind, code in kinds.items() if isinstance(error, kind)), 422), str(error))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,6 +1,6 @@
 """What the service answers, without any HTTP: plain values in, plain values out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from symcere.bundle import Bundle
 from symcere.errors import ConfigError
+from symcere.serving.feedback import Event
 
 _CANDIDATES = 10  # times k: what a diverse list is chosen from
 
@@ -41,10 +42,27 @@ class Service:
 
     Args:
         bundle: The bundle.
+        events: What users did since it was trained; folded into their vectors.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, events: Iterable[Event] = ()) -> None:
         self.bundle, self.model = bundle, bundle.model
+        self.since: dict[str, tuple[Event, ...]] = {}
+        for event in events:
+            if event.item_id in self.model.items:
+                self.take(event)
+
+    def take(self, event: Event) -> None:
+        """Fold an event into its user's vector, from now on.
+
+        Args:
+            event: The event.
+
+        Raises:
+            UnknownIdError: If there is no such item.
+        """
+        self.model.items.index(event.item_id)
+        self.since[event.user_id] = (*self.since.get(event.user_id, ()), event)
 
     def about(self) -> dict[str, Any]:
         """What is served."""
@@ -60,18 +78,24 @@ class Service:
 
     def for_user(self, user_id: str, wish: Wish) -> dict[str, Any]:
         """Recommend to a user; to an unknown one what most chose, and say so."""
-        if user_id not in self.model.users:
+        known, since = user_id in self.model.users, self.since.get(user_id, ())
+        if not known and not since:
             taste = np.zeros(self.model.item_emb.shape[1], dtype=np.float32)
-            popular = max(self.model.popularity_weight if wish.dial is None else wish.dial, 0.0) or 1.0
+            popular = max(self._dial(wish), 0.0) or 1.0
             found = self._ranked(taste, self._allowed(wish), popular, wish)
             said = f"No user {user_id[:100]!r} is known; these are the items that most users chose."
             return {"user_id": user_id, "fallback": said, "items": found}
-        user = self.model.users.index(user_id)
         allowed = self._allowed(wish)
-        seen = self.model.seen
-        allowed[seen.indices[seen.indptr[user] : seen.indptr[user + 1]]] = False
-        found = self._ranked(self.model.user_emb[user], allowed, self._dial(wish), wish)
-        if wish.why:
+        if known:
+            user, seen = self.model.users.index(user_id), self.model.seen
+            allowed[seen.indices[seen.indptr[user] : seen.indptr[user + 1]]] = False
+            taste = self.model.user_emb[user]
+        if since:
+            items = [event.item_id for event in since]
+            allowed[[self.model.items.index(item_id) for item_id in items]] = False
+            taste = self.bundle.taste(items, [event.words for event in since], user_id=user_id if known else None)
+        found = self._ranked(taste, allowed, self._dial(wish), wish)
+        if wish.why and known:
             for each in found:
                 each["why"] = self.why(user_id, each["item_id"])
         return {"user_id": user_id, "fallback": None, "items": found}
