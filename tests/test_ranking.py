@@ -1,6 +1,7 @@
 """The one place that ranks, against sorting."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -94,3 +95,14 @@ def test_places_in_blocks_equal_places_at_once_and_do_not_touch_the_scores(monke
     monkeypatch.setattr("symcere.ranking._USERS", 1)
     np.testing.assert_array_equal(places(lambda some: [matrix[some]], user, item, exclude), at_once)
     np.testing.assert_array_equal(matrix, before)
+
+
+@pytest.mark.parametrize("n_items", [3, 40, 319, 320, 321, 2_000, 5_001])
+def test_the_best_are_those_of_a_full_sort_whatever_the_groups(n_items):
+    draws = np.random.default_rng(n_items)
+    scores = draws.integers(-20, 20, (7, n_items)).astype(np.float32)  # full of ties
+    scores[draws.random(scores.shape) < 0.3] = -np.inf
+    for k in (1, 2, 10):
+        k = min(k, n_items)
+        expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        assert np.array_equal(top_k(scores, k), expected)

@@ -19,6 +19,7 @@ from symcere.data.dataset import NO_SUPPORT, REVIEW, Dataset, Support
 from symcere.data.items import Items
 from symcere.errors import BundleError, ConfigError, DataError
 from symcere.manifest import digest, digest_array, new_folder, read_manifest
+from symcere.ranking import top_k
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.text.reader import Reader
@@ -123,7 +124,8 @@ class Bundle:
         score = model.item_emb @ taste / np.float32(model.temperature) + np.float32(weight) * model.log_popularity
         left_out = [model.items.index(item_id) for item_id in without if item_id in model.items]
         score[left_out] = -np.inf
-        best = np.argsort(-score, kind="stable")[: min(k, len(score) - len(set(left_out)))]
+        n = min(k, len(score) - len(set(left_out)))
+        best = top_k(score[None], n)[0] if n else []
         return [(model.items.id(int(item)), float(score[item])) for item in best]
 
 

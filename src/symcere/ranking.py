@@ -9,6 +9,7 @@ from numpy import ndarray
 from scipy.sparse import csr_array
 
 _BLOCK = 250_000  # scores held at once: 1 MB, within the cache of one core
+_GROUPS = 16  # times k: into how many groups items are dealt
 _USERS = 32  # users at least that share a reading of all items
 
 
@@ -24,7 +25,8 @@ class Scorer(Protocol):
 def top_k(scores: Float[ndarray, "users n_items"], k: int) -> Int[ndarray, "users k"]:
     """Indices of the k best items of each row, best first; equal scores by item index.
 
-    All items that score no less than the k-th best are sorted, so ties never depend on the partition.
+    Items are dealt into groups; the k-th best of the groups' maxima is a score that at least k items reach. Those
+    that do are sorted, all of them, so ties never depend on the groups. A pass of maxima costs less than a partition.
 
     Args:
         scores: float32, without NaN.
@@ -38,11 +40,25 @@ def top_k(scores: Float[ndarray, "users n_items"], k: int) -> Int[ndarray, "user
         array([[1, 2, 0]])
     """
     n_items = scores.shape[1]
-    least = np.partition(scores, n_items - k, axis=1)[:, n_items - k, None]
+    least = _reached_by(scores, k)
     row, item = np.divmod(np.flatnonzero(scores >= least), n_items)  # items ascend in each row
     order = np.lexsort((-scores[row, item], row))
     first = np.searchsorted(row, np.arange(len(scores)))
     return np.asarray(item[order[first[:, None] + np.arange(k)]])
+
+
+def _reached_by(scores: Float[ndarray, "users n_items"], k: int) -> Float[ndarray, "users 1"]:
+    """A score of each row that at least k of its items reach, and not many more."""
+    n_users, n_items = scores.shape
+    n_groups = _GROUPS * k
+    deep = n_items // n_groups
+    maxima = scores
+    if deep > 1:
+        dealt = deep * n_groups
+        maxima = scores[:, :dealt].reshape(n_users, deep, n_groups).max(1)
+        rest = n_items - dealt
+        maxima[:, :rest] = np.maximum(maxima[:, :rest], scores[:, dealt:])
+    return np.partition(maxima, maxima.shape[1] - k, axis=1)[:, maxima.shape[1] - k, None]
 
 
 def rank(scorer: Scorer, user: Int[ndarray, " users"], k: int, exclude: csr_array) -> Int[ndarray, "users k"]:

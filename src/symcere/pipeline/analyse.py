@@ -39,7 +39,7 @@ NO_SPHERE = "no sphere"
 CONTROLS = {"no_mask": "no mask", "history_mask": "history mask", "no_sphere": NO_SPHERE, "shuffled_text": SHUFFLED}
 """Twins that are fitted beside the run, and what the page calls them; the run has no twin equal to itself."""
 
-_REVIEWS, _TESTED = 20_000, 120  # train reviews and recommendations that are looked at, at most
+_REVIEWS = 20_000  # train reviews that are looked at, at most
 _REREAD, _REREAD_REVIEWS, _REREAD_TESTED = 1_500, 400, 3  # the same where a text has to be read again for each word
 
 
@@ -95,6 +95,7 @@ def analyse(
     controls: bool = True,
     umap: bool = True,
     workers: int = 1,
+    n_tested: int = 120,
     out: Path | None = None,
 ) -> Path:
     """Write the page: index.html, findings.json, and a CSV a finding.
@@ -108,6 +109,7 @@ def analyse(
         controls: Whether twins are fitted to compare with.
         umap: Whether the map is also drawn by UMAP, where that is installed.
         workers: Processes that fit controls at the same time; 1 for none beside this one.
+        n_tested: Recommendations whose reasons are put to the test, at most.
         out: Where the page is written; `analysis` in the run's folder if left out.
 
     Returns:
@@ -116,7 +118,7 @@ def analyse(
     began = time.perf_counter()
     folder = out or run.folder / ("analysis" if run.seed == run.about["seeds"][0] else f"analysis-seed{run.seed}")
     keys = [run.manifest(stage)["key"] for stage in ("split", "encode", OURS)]
-    key = digest(code_digest(), keys, controls, umap)
+    key = digest(code_digest(), keys, controls, umap, n_tested)
     standing = read_manifest(folder)
     if standing and standing["key"] == key:
         watch.begin("analyse")
@@ -134,7 +136,8 @@ def analyse(
     }
     found = _drops(opened, others, lambda share: step(0.1 + 0.3 * share, "words of each review"))
     anchors = anchoring_findings(found, OURS, run.reviews.items, least=10 if reader.exact else 3)
-    faithful = _faithful(opened, found, lambda share: step(0.4 + 0.3 * share, "words of recommended items"))
+    tested = n_tested if reader.exact else min(n_tested, _REREAD_TESTED)
+    faithful = _faithful(opened, found, tested, lambda share: step(0.4 + 0.3 * share, "words of recommended items"))
     step(0.7, "geometry")
     space = geometry_findings(learned, others.get(NO_SPHERE), umap=umap, seed=run.seed)
     step(0.85, "popularity")
@@ -219,12 +222,11 @@ def _drops(opened: Opened, others: Mapping[str, Learned], on_progress: Callable[
     return drops(reviews, lenses, at_most=at_most, seed=run.seed, on_progress=on_progress)
 
 
-def _faithful(opened: Opened, found: Drops, on_progress: Callable[[float], None]) -> Finding:
+def _faithful(opened: Opened, found: Drops, n: int, on_progress: Callable[[float], None]) -> Finding:
     """Whether the reasons move the score."""
     weights = word_weights(found, OURS, least=1)
     place = {word: at for at, word in enumerate(found.vocabulary)}
     often = np.bincount(found.word, minlength=len(found.vocabulary))
-    n = _TESTED if opened.explainer.reader.exact else _REREAD_TESTED
     return faithfulness_finding(
         curves(
             opened.explainer,

@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from symcere.bundle import Bundle
 from symcere.errors import ConfigError
+from symcere.ranking import top_k
 from symcere.serving.feedback import Event
 
 _CANDIDATES = 10  # times k: what a diverse list is chosen from
@@ -172,9 +173,8 @@ class Service:
         score = model.item_emb @ taste / np.float32(model.temperature) + np.float32(dial) * model.log_popularity
         score[~allowed] = -np.inf
         n = min(wish.k * (_CANDIDATES if wish.diversity else 1), int(allowed.sum()))
-        best = np.argpartition(-score, n - 1)[:n] if 0 < n < len(score) else np.argsort(-score, kind="stable")[:n]
-        best = best[np.lexsort((best, -score[best]))]
-        if wish.diversity:
+        best = top_k(score[None], n)[0] if n else np.zeros(0, dtype=np.int64)
+        if wish.diversity and n:
             best = best[_diverse(model.item_emb[best], score[best], wish.k, wish.diversity)]
         return [self._told(model.items.id(int(item)), float(score[item])) for item in best[: wish.k]]
 
