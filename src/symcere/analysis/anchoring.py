@@ -21,6 +21,7 @@ from scipy.sparse import csr_array
 from symcere import rng
 from symcere.analysis.learned import Learned
 from symcere.data.dataset import Side
+from symcere.recommender import unit_rows
 from symcere.text.deletion import Gone
 from symcere.text.features import TextFeatures
 from symcere.text.reader import Reader, Reviews
@@ -49,13 +50,13 @@ class Lens:
         self, place: Int[ndarray, " some"], vectors: Float[ndarray, "some text_dim"]
     ) -> Float[ndarray, " some"]:
         """Alignment of texts with user and item of the reviews at `place`: the mean of both."""
-        text = _unit(self.project(vectors))
+        text = unit_rows(self.project(vectors))
         return np.asarray(sum((target[place] * text).sum(1) for target in self.targets) / 2)
 
 
 def learned_lens(name: str, learned: Learned, user: Int[ndarray, " reviews"], item: Int[ndarray, " reviews"]) -> Lens:
     """Look through a fit: graph vectors against projected texts."""
-    graph, n_users = _unit(learned.graph), learned.n_users
+    graph, n_users = unit_rows(learned.graph), learned.n_users
     user_side, item_side = graph[:n_users], graph[n_users:]
     targets = (user_side[user] - user_side.mean(0), item_side[item] - item_side.mean(0))
     return Lens(name, targets, learned.towers.project)
@@ -71,7 +72,7 @@ def frozen_lens(
         share = reader.shares(side)[reviews.reviews][:, reader.block_of_column]
         left = np.maximum(1 - share, 0)
         rest = np.where(left > 1e-6, (profiles[node] - share * vectors) / np.maximum(left, 1e-6), 0)
-        return np.asarray(_unit(rest) - _unit(profiles).mean(0))
+        return np.asarray(unit_rows(rest) - unit_rows(profiles).mean(0))
 
     targets = (others("user", text.user, user), others("item", text.item, item))
     return Lens(name, targets, lambda x: x)
@@ -326,7 +327,3 @@ def _above(a: Float[ndarray, " a"], b: Float[ndarray, " b"]) -> float:
     """Probability that a value of a is above one of b; ties count half."""
     ordered = np.sort(b)
     return float((np.searchsorted(ordered, a) + np.searchsorted(ordered, a, side="right")).mean() / 2 / len(b))
-
-
-def _unit(x: Float[ndarray, "rows dim"]) -> Float[ndarray, "rows dim"]:
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))

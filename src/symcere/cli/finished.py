@@ -17,6 +17,7 @@ from symcere.cli.options import (
     Json,
     Quiet,
     RunFolder,
+    RunOrBundle,
     RunSeed,
     Threads,
 )
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     "  symcere recommend runs/demo user00007 -k 20 --dial 0"
 )
 def recommend(
-    run_folder: RunFolder,
+    run_folder: RunOrBundle,
     user_id: Annotated[str, typer.Argument(help="A user id of the review file.", show_default=False)],
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     dial: Annotated[
@@ -64,7 +65,7 @@ def recommend(
 
 @app.command(epilog="Example:\n\n  symcere similar runs/demo item00007 -k 5")
 def similar(
-    run_folder: RunFolder,
+    run_folder: RunOrBundle,
     item_id: Annotated[str, typer.Argument(help="An item id of the review file.", show_default=False)],
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     as_json: Json = False,
@@ -79,7 +80,7 @@ def similar(
     "  symcere explain runs/hotels u021a27e6a1f169 100504 --json"
 )
 def explain(
-    run_folder: RunFolder,
+    run_folder: RunOrBundle,
     user_id: Annotated[str, typer.Argument(help="A user id of the review file.", show_default=False)],
     item_id: Annotated[
         str | None,

@@ -187,6 +187,9 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that symc
 RunSeed = Annotated[
     int | None, typer.Option("--seed", min=0, help="Which seed of the run.", show_default="its first")
 ]
+RunOrBundle = Annotated[
+    Path, typer.Argument(metavar="RUN|BUNDLE", help="Folder of a run, or a bundle.", show_default=False)
+]
 Datasets = Annotated[
     list[str],
     typer.Argument(
