@@ -116,7 +116,10 @@ def test_somebody_new_is_served_by_items_and_by_words(client, holder):
     assert answer.status_code == 200
     found = [(item["item_id"], pytest.approx(item["score"], abs=1e-5)) for item in answer.json()["items"]]
     assert found == bundle.recommend_to(bundle.taste(items, "a gasket of steel"), 5, without=items)
-    assert client.post("/v1/recommend", json={"text": "zzz"}).status_code == 422
+    for nothing in ({"text": "zzz"}, {}, {"text": " "}):
+        answer = client.post("/v1/recommend", json={**nothing, "k": 3})
+        assert answer.status_code == 200
+        assert "most users chose" in answer.json()["fallback"]
     assert client.post("/v1/recommend", json={"items": ["nothing"]}).status_code == 404
 
 
@@ -142,6 +145,19 @@ def test_search_finds_ids_titles_categories_and_what_reviews_speak_of(client):
     assert client.get("/v1/search", params={"q": "garden"}).json()["items"]
     assert len(client.get("/v1/search", params={"q": "gasket", "k": 5}).json()["by_text"]) == 5
     assert client.get("/v1/search", params={"q": "zzzz"}).json() == {"users": [], "items": [], "by_text": []}
+
+
+def test_the_map_shows_the_most_popular_items_and_keeps_what_is_alike_together(client, holder):
+    model = holder.service.model
+    items = client.get("/v1/map", params={"k": 30}).json()["items"]
+    best = np.argsort(-model.popularity, kind="stable")[:30]
+    assert [item["item_id"] for item in items] == [model.items.id(int(item)) for item in best]
+    xy = np.array([[item["x"], item["y"]] for item in items])
+    assert np.abs(xy).max() <= 1
+    emb = model.item_emb - model.item_emb.mean(0)
+    u, size, _ = np.linalg.svd(emb, full_matrices=False)
+    plane = (u * size)[best, :2]
+    assert np.abs(np.corrcoef(np.concatenate([xy, plane], axis=1).T)[[0, 1], [2, 3]]).min() > 0.99
 
 
 def test_items_and_similar_items(client, holder):
@@ -170,7 +186,8 @@ def test_items_and_similar_items(client, holder):
         (422, "GET", "/v1/search?q=%20", {}),
         (422, "POST", "/v1/recommend", {"content": b"{not json", "headers": {"content-type": "application/json"}}),
         (422, "POST", "/v1/recommend", {"json": {"magic": 1, "text": "a"}}),
-        (422, "POST", "/v1/recommend", {"json": {}}),
+        (422, "POST", "/v1/recommend", {"json": {"text": "a", "diversity": True}}),
+        (400, "POST", "/v1/recommend", {"content": b"\x19\xff{", "headers": {"content-type": "application/json"}}),
         (422, "POST", "/v1/recommend", {"json": {"text": "x" * 10_001}}),
         (422, "POST", "/v1/batch", {"json": {"user_ids": ["a"] * 257}}),
         (413, "POST", "/v1/recommend", {"content": b"x" * 70_000}),
@@ -180,6 +197,8 @@ def test_items_and_similar_items(client, holder):
 def test_every_error_has_one_shape(client, status, method, path, more):
     answer = client.request(method, path, **more)
     assert answer.status_code == status
+    if status == 405:
+        assert answer.headers["allow"]
     error = answer.json()["error"]
     assert error.keys() == {"code", "message"}
     assert error["message"]
@@ -386,6 +405,15 @@ def test_the_page_works_in_a_browser_and_shows_strangers_words_as_words(served):
         view.fill("#words", "no such thing at all")
         view.click("button[type=submit]")
         view.wait_for_selector("#said.error")
+        view.locator("summary").click()
+        view.wait_for_selector("#map circle")
+        before = view.locator("#map").get_attribute("viewBox")
+        view.click("#closer")
+        assert view.locator("#map").get_attribute("viewBox") != before
+        view.locator("#map circle").first.dispatch_event("pointerdown")
+        view.locator("#map circle").first.dispatch_event("pointerup")
+        view.locator("#said", has_text="12 recommendations").wait_for()
+        assert view.locator("#map circle.on").count() == 12
         assert view.evaluate("document.documentElement.scrollWidth") <= 390
         assert view.title() == "SymCERE: recommendations that say why"
         browser.close()

@@ -35,7 +35,7 @@ AnId = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     k: Annotated[int, Field(ge=1, le=_MOST)] = 10
     dial: Annotated[float | None, Field(ge=-10, le=10, allow_inf_nan=False)] = None
@@ -62,13 +62,41 @@ class Batch(_Asked):
 class Happened(BaseModel):
     """What a user did with an item."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     user_id: AnId
     item_id: AnId
     rating: Annotated[float | None, Field(ge=0, le=100, allow_inf_nan=False)] = None
     title: Annotated[str, Field(max_length=_TEXT)] = ""
     text: Annotated[str, Field(max_length=_TEXT)] = ""
+
+
+class Refusal(BaseModel):
+    """Why a request was refused."""
+
+    code: str
+    message: str
+
+
+class Refused(BaseModel):
+    """The one shape of errors."""
+
+    error: Refusal
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    int(status): {"model": Refused, "description": status.phrase}
+    for status in (
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+}
 
 
 class Holder:
@@ -138,7 +166,8 @@ def create_app(holder: Holder, limits: Limits | None = None, token: str | None =
         An ASGI application.
     """
     registry = CollectorRegistry()
-    app = FastAPI(title="SymCERE", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app = FastAPI(title="SymCERE", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/openapi.json",
+                  responses=_REFUSALS)  # fmt: skip
     app.add_middleware(Guard, limits=limits or Limits(), token=token, registry=registry)
     _answer_errors(app)
 
@@ -202,8 +231,13 @@ def create_app(holder: Holder, limits: Limits | None = None, token: str | None =
         """Title, category and popularity of an item."""
         return holder.service.item(item_id)
 
+    @app.get("/v1/map")
+    def item_map(k: Annotated[int, Query(ge=1, le=5_000, description="How many items.")] = 1_000) -> dict[str, Any]:
+        """The most popular items on a plane, near where they are alike."""
+        return holder.service.map(k)
+
     @app.get("/v1/search")
-    def search(q: Annotated[str, Query(min_length=1, max_length=500)], k: K = 10) -> dict[str, Any]:
+    def search(q: Annotated[str, Query(min_length=1, max_length=500, pattern=r"\S")], k: K = 10) -> dict[str, Any]:
         """Users and items by id or title, and items by what their reviews speak of."""
         return holder.service.search(q, k)
 
@@ -243,7 +277,9 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(_: Request, error: HTTPException) -> JSONResponse:
-        return answer(error.status_code, str(error.detail))
+        said = answer(error.status_code, str(error.detail))
+        said.headers.update(error.headers or {})
+        return said
 
     @app.exception_handler(Exception)
     def unexpected(_: Request, error: Exception) -> JSONResponse:

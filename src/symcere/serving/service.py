@@ -81,11 +81,8 @@ class Service:
         """Recommend to a user; to an unknown one what most chose, and say so."""
         known, since = user_id in self.model.users, self.since.get(user_id, ())
         if not known and not since:
-            taste = np.zeros(self.model.item_emb.shape[1], dtype=np.float32)
-            popular = max(self._dial(wish), 0.0) or 1.0
-            found = self._ranked(taste, self._allowed(wish), popular, wish)
             said = f"No user {user_id[:100]!r} is known; these are the items that most users chose."
-            return {"user_id": user_id, "fallback": said, "items": found}
+            return {"user_id": user_id, "fallback": said, "items": self._popular(wish)}
         allowed = self._allowed(wish)
         if known:
             user, seen = self.model.users.index(user_id), self.model.seen
@@ -102,11 +99,21 @@ class Service:
         return {"user_id": user_id, "fallback": None, "items": found}
 
     def for_taste(self, item_ids: Sequence[str], text: str, wish: Wish) -> dict[str, Any]:
-        """Recommend to somebody new, by items they chose, by what they write, or both."""
-        taste = self.bundle.taste(item_ids, text)
+        """Recommend to somebody new, by items they chose and what they write; what most chose for neither."""
+        mine = [self.model.items.index(item_id) for item_id in item_ids]
+        try:
+            taste = self.bundle.taste(item_ids, text)
+        except ConfigError:
+            said = "No item and no known word was named; these are the items that most users chose."
+            return {"fallback": said, "items": self._popular(wish)}
         allowed = self._allowed(wish)
-        allowed[[self.model.items.index(item_id) for item_id in item_ids]] = False
+        allowed[mine] = False
         return {"fallback": None, "items": self._ranked(taste, allowed, self._dial(wish), wish)}
+
+    def _popular(self, wish: Wish) -> list[dict[str, Any]]:
+        """What most users chose."""
+        nobody = np.zeros(self.model.item_emb.shape[1], dtype=np.float32)
+        return self._ranked(nobody, self._allowed(wish), max(self._dial(wish), 0.0) or 1.0, wish)
 
     def similar(self, item_id: str, k: int) -> dict[str, Any]:
         """Items nearest by cosine."""
@@ -124,6 +131,20 @@ class Service:
         item = self.model.items.index(item_id)
         return self._told(item_id) | {"train_interactions": int(self.model.popularity[item])}
 
+    def map(self, n: int) -> dict[str, Any]:
+        """The most popular items on a plane: the two leading principal components of all items, within -1 and 1."""
+        shown = top_k(self.model.popularity.astype(np.float32)[None], min(n, len(self.model.items)))[0]
+        plane = self._plane[shown]
+        told = [self._told(self.model.items.id(int(item))) for item in shown]
+        return {"items": [each | {"x": float(x), "y": float(y)} for each, (x, y) in zip(told, plane, strict=True)]}
+
+    @cached_property
+    def _plane(self) -> Float[ndarray, "n_items 2"]:
+        emb = self.model.item_emb - self.model.item_emb.mean(0)
+        _, direction = np.linalg.eigh(emb.T @ emb)
+        xy = emb @ direction[:, [-1, -2]]
+        return np.asarray(xy / max(float(np.abs(xy).max()), 1e-12))
+
     def search(self, words: str, k: int) -> dict[str, Any]:
         """Users and items whose id, title or category contains words, and items whose reviews speak of them."""
         wanted = words.strip().casefold()
@@ -131,10 +152,8 @@ class Service:
             raise ConfigError("Search for at least one letter.")
         users = [user_id for user_id in self.model.users if wanted in user_id.casefold()][:k]
         named = [place for place, title in enumerate(self._titles) if wanted in title][:k]
-        try:
-            spoken = self.for_taste([], words, Wish(k=k, dial=0.0))["items"]
-        except ConfigError:
-            spoken = []  # no word of it occurs in the reviews
+        found = self.for_taste([], words, Wish(k=k, dial=0.0))
+        spoken = [] if found["fallback"] else found["items"]
         return {
             "users": users,
             "items": [self._told(self.model.items.id(place)) for place in named],

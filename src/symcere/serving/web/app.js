@@ -59,6 +59,7 @@ async function recommend() {
     if (mine !== asked) return;
     const user = kind() === "user" && !found.fallback ? words : null;
     $("cards").replaceChildren(...found.items.map((item) => card(item, user)));
+    ring();
     say(found.fallback || `${found.items.length} recommendations, dial ${dial.toFixed(1)}.`);
   } catch (error) {
     if (mine !== asked) return;
@@ -69,6 +70,7 @@ async function recommend() {
 
 function card(item, user) {
   const made = make("li", undefined, "card");
+  made.dataset.item = item.item_id;
   made.append(make("h2", item.title || item.item_id));
   const facts = [item.title ? item.item_id : "", item.category, `score ${item.score.toFixed(3)}`];
   made.append(make("p", facts.filter(Boolean).join(" · "), "id"));
@@ -194,6 +196,87 @@ for (const radio of document.querySelectorAll("input[name=kind]")) {
     $("words").focus();
   });
 }
+
+// The map: one circle an item; the view is moved and zoomed through the viewBox.
+
+const view = { x: -1.05, y: -1.05, size: 2.1 };
+const SVG = "http://www.w3.org/2000/svg";
+
+function look() {
+  $("map").setAttribute("viewBox", `${view.x} ${view.y} ${view.size} ${view.size}`);
+  for (const dot of $("map").children) dot.setAttribute("r", 0.006 * view.size);
+}
+
+function zoom(by, x = view.x + view.size / 2, y = view.y + view.size / 2) {
+  const size = Math.min(Math.max(view.size * by, 0.02), 4);
+  view.x = x - ((x - view.x) * size) / view.size;
+  view.y = y - ((y - view.y) * size) / view.size;
+  view.size = size;
+  look();
+}
+
+function at(event) {
+  const point = new DOMPoint(event.clientX, event.clientY).matrixTransform($("map").getScreenCTM().inverse());
+  return [point.x, point.y];
+}
+
+async function draw() {
+  if (!$("map-box").open || $("map").children.length) return;
+  try {
+    const { items } = await get("v1/map?k=1500");
+    for (const item of items) {
+      const dot = document.createElementNS(SVG, "circle");
+      dot.setAttribute("cx", item.x);
+      dot.setAttribute("cy", -item.y);
+      dot.dataset.item = item.item_id;
+      dot.dataset.name = item.title || item.item_id;
+      $("map").append(dot);
+    }
+    look();
+    ring();
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+function ring() {
+  const shown = new Set([...document.querySelectorAll(".card")].map((card) => card.dataset.item));
+  for (const dot of $("map").children) dot.classList.toggle("on", shown.has(dot.dataset.item));
+}
+
+let held = null;
+$("map-box").addEventListener("toggle", draw);
+$("closer").addEventListener("click", () => zoom(0.7));
+$("farther").addEventListener("click", () => zoom(1 / 0.7));
+$("map").addEventListener("wheel", (event) => {
+  event.preventDefault();
+  zoom(event.deltaY > 0 ? 1.15 : 1 / 1.15, ...at(event));
+});
+$("map").addEventListener("pointerdown", (event) => {
+  held = { point: at(event), moved: false, item: event.target.dataset.item };
+});
+$("map").addEventListener("pointermove", (event) => {
+  $("here").textContent = event.target.dataset.name || "";
+  if (!held) return;
+  const [x, y] = at(event);
+  const [dx, dy] = [held.point[0] - x, held.point[1] - y];
+  if (Math.hypot(dx, dy) > view.size / 200) held.moved = true;
+  view.x += dx;
+  view.y += dy;
+  look();
+});
+$("map").addEventListener("pointerup", () => {
+  if (held && !held.moved && held.item) {
+    document.querySelector("input[value=items]").checked = true;
+    $("words-label").textContent = LABELS.items;
+    $("words").value = held.item;
+    recommend();
+  }
+  held = null;
+});
+$("map").addEventListener("pointerleave", () => {
+  held = null;
+});
 
 get("ready").then((about) => {
   chosen = about.dial;
