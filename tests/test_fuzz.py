@@ -1,11 +1,13 @@
 """Whatever the bytes, only a DataError leaves a reader; and clean CSV is read as Python's csv module reads it."""
 
+import base64
 import csv
 import gzip
 import io
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import polars as pl
@@ -105,6 +107,28 @@ def test_very_many_mutated_files_raise_nothing_but_a_data_error(tmp_path, raw):
     feed(raw, tmp_path)
 
 
+# A page that claims more values than memory can hold; of it polars ended the process. Found by the fuzzer below.
+PAGE_WITHOUT_END = """
+    c-oy*&1(}u6rb5_x0{edmCmpWdsxISDJ^ZXT9b%WC$%Q2MUy~HDS~X8-87I7Nz#1uAP6EJr1b2;Q_lqt{sW#o_y>3t51vGN=)sHN%<M;lv{E
+    ``=e>EqH^1M!H$w`flt3byM#efd0D#!X#Xowa2mquDi%k^-&{cGOp5jwTLXvh1#9&2%mY*HY10c|a2w_M-QFRGOQ>rq#+qFB->QxlQBJSgN(
+    8w9`*j~yykCquL@L6Txj(dvd9pCje@CRRG4B@#bqRs$`>eYL8)7N`}51?@Z@0>?^e#t{Njr@`~#!4P3aQOd{#hyLvoz{CK8oxqgTdA6k%yH4
+    Fm#!!qf@ja@w(Mhy>}Q{S5Yan`)UkT?R*fI!J;a}&aVQyIC(h+kuLvr=6#CK2R<Rcd`W3je+ov!b(r+}L?-Nq@v>Fa;IES_{;NA&D2hj76#2
+    |bqp+0kwpgzrsop!s2WPqYGLhzDiz`Di~A}r?Jwwu8l@53SucnttpR5f+o_ztxTzf1fjjHdBh8C?U$tB`i7=Y_w8k%Et8v<!^T6WT=|2>u;L
+    82{wbKPI(HUnky=P@erTmB(*HEE+O?Ju%I?tVBtv^tgPxyS-yKE#+8PWMeSM5JFbzM^b&d9u|qa=Anm#bjb?0MKV|5`7E9%q~_(Z{1v{a5TD
+    7NH(CCOL!5NQg<L~Nn&ENoW;}e2rBa(^>+R-)xK&<iQDlQ1H5+6yeL6}-kIBV3lq)stoEz_Ree$pVeP4f$)jP<OOpWOkNrsh{ZN#_A3CAiIN
+    s{m9_3|RJ?*0wVm&voEP`m2!4qVd09^I5$4ft|T_O>?HI3G|R71|A})74|oN4=ePYgX^uoo>C|(#?g$LR^nkcI%C*o^;Z2vr@g`I8`(0I4QH
+    5xM?O+Ry=K)=_SW8oup+~)8?$o9)0iw%OL;?^gsPCC7%y=
+"""
+
+
+def test_a_parquet_page_that_claims_the_impossible_is_a_data_error(tmp_path):
+    packed = "".join(PAGE_WITHOUT_END.split())
+    (tmp_path / "file").write_bytes(zlib.decompress(base64.b85decode(packed)))
+    for reader in (sc.read_reviews, sc.read_items):
+        with pytest.raises(sc.DataError):
+            reader(tmp_path / "file")
+
+
 @pytest.mark.slow
 def test_a_coverage_guided_fuzzer_finds_nothing_but_data_errors(tmp_path):
     """Atheris follows the branches of our readers instead of chance; with Hypothesis above, over 100,000 inputs."""
@@ -142,6 +166,7 @@ def test_what_csv_writes_is_read_back_as_csv_reads_it(rows, separator, everythin
 
 @settings(max_examples=400, deadline=None)
 @given(st.text(st.sampled_from(list('ab",\n')), min_size=1, max_size=40))
+@example(",\n\n,,")  # a blank line and a field too many once made up for each other
 def test_any_csv_is_parsed_fast_as_it_is_slowly_or_not_at_all(body):
     """Wherever the fast road gives an answer, it is that of the strict one."""
     fast = _fast(body.encode(), ",", 2)

@@ -147,26 +147,19 @@ def _fast(block: bytes, separator: str, n_fields: int) -> pl.DataFrame | None:
         )  # fmt: skip
     except (*POLARS_ERRORS, UnicodeDecodeError):
         return None
-    if table.height != n_records:  # a blank line
+    if table.height != n_records:
         return None
     return table.with_columns(_unquoted(name) for name in table.columns) if by_line and b'"' in block else table
 
 
 def _n_lines(data: ndarray, n_fields: int) -> int | None:
     """Count lines; None if one of them has not the right number of tabs."""
-    ends = np.flatnonzero(data == _NEWLINE)
-    if data[-1] != _NEWLINE:
-        ends = np.append(ends, len(data))
-    tabs = np.diff(np.searchsorted(np.flatnonzero(data == ord("\t")), ends), prepend=0)
-    return len(ends) if (tabs == n_fields - 1).all() else None
+    return _n_complete(data == _NEWLINE, data == ord("\t"), n_fields)
 
 
 def _n_records(data: ndarray, separator: int, n_fields: int) -> int | None:
-    """Count records by their separators; None if a quotation mark is out of place, or the count is not whole.
-
-    Polars refuses records that are too long; so if none is, and there are enough separators for all, none is short.
-    """
-    between = data == separator
+    """Count records; None if a quotation mark is out of place, or one of them has not the right number of fields."""
+    between, ends = data == separator, data == _NEWLINE
     quotes = np.flatnonzero(data == _QUOTE)
     if len(quotes):
         before = np.where(quotes > 0, data[quotes - 1], _NEWLINE)
@@ -177,9 +170,19 @@ def _n_records(data: ndarray, separator: int, n_fields: int) -> int | None:
         inside = np.zeros(len(data), dtype=np.int8)
         inside[quotes[::2]] = 1
         inside[quotes[1::2]] = -1
-        between &= np.cumsum(inside, dtype=np.int8) == 0
-    n_records, rest = divmod(int(between.sum()), n_fields - 1)
-    return None if rest else n_records
+        free = np.cumsum(inside, dtype=np.int8) == 0
+        between &= free
+        ends &= free
+    return _n_complete(ends, between, n_fields)
+
+
+def _n_complete(ends: ndarray, between: ndarray, n_fields: int) -> int | None:
+    """Count records that end at `ends`; None if one of them, say a blank line, has not the right number of fields."""
+    at = np.flatnonzero(ends)
+    if not ends[-1]:
+        at = np.append(at, len(ends))
+    n_between = np.diff(np.searchsorted(np.flatnonzero(between), at), prepend=0)
+    return len(at) if (n_between == n_fields - 1).all() else None
 
 
 def _unquoted(name: str) -> pl.Expr:

@@ -1,6 +1,10 @@
-"""Parquet, read by polars slice by slice; every column becomes text."""
+"""Parquet, read by Arrow batch by batch; every column becomes text.
 
-from collections.abc import Iterator, Mapping
+Arrow and not polars takes the bytes apart: of a damaged page polars asks for memory that no machine has, and ends the
+process, where Arrow raises.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,12 @@ _SLICE = 131_072  # rows in memory at a time
 
 def parquet_fields(path: Path) -> list[str]:
     """Names of the columns; DataError if the file is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        return list(pl.read_parquet_schema(path))
-    except (*POLARS_ERRORS, OSError) as error:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is a damaged Parquet file ({first_line(error)}). Fetch it again.") from error
 
 
@@ -35,22 +42,42 @@ def read_parquet(path: Path, mapping: Mapping[str, str], meter: Meter) -> Iterat
     Raises:
         DataError: If the file cannot be read, or an id column holds neither text nor numbers.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        columns = pl.scan_parquet(path).select(sorted(set(mapping.values())))
-        schema = columns.collect_schema()
-        stamps = [name for name, kind in schema.items() if kind.is_temporal() and kind != pl.Time]
-        columns = columns.with_columns(pl.col(stamps).dt.epoch("s"))
-        if schema.get(votes := mapping.get("helpful", ""), pl.Null) == pl.List:
-            columns = columns.with_columns(pl.col(votes).list.first())  # [helpful votes, all votes]
-        ids = {mapping[ours] for ours in ("user_id", "item_id") if ours in mapping}
-        columns = columns.with_columns(_id_column(path, columns, schema, name) for name in sorted(ids))
-        n_rows = columns.select(pl.len()).collect().item()
-        texts = columns.select(_text(schema, theirs).alias(ours) for ours, theirs in mapping.items())
-        for start in range(0, max(n_rows, 1), _SLICE):
-            yield Rows(texts.slice(start, _SLICE).collect(), 0)
-            meter.add(path.stat().st_size * min(_SLICE, n_rows - start) // max(n_rows, 1))
-    except (*POLARS_ERRORS, OSError) as error:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            names = sorted(set(mapping.values()))
+            schema = _frame(file.schema_arrow.empty_table().select(names)).schema
+            ids = sorted({mapping[ours] for ours in ("user_id", "item_id") if ours in mapping})
+            changes = [_id_column(path, file, schema, name) for name in ids]
+            stamps = [name for name, kind in schema.items() if kind.is_temporal() and kind != pl.Time]
+            changes += [pl.col(name).dt.epoch("s") for name in stamps if name not in ids]
+            if schema.get(votes := mapping.get("helpful", ""), pl.Null) == pl.List:
+                changes.append(pl.col(votes).list.first())  # [helpful votes, all votes]
+            texts = [_text(schema, theirs).alias(ours) for ours, theirs in mapping.items()]
+            n_rows = max(file.metadata.num_rows, 1)
+            size = path.stat().st_size
+            for frame in _frames(file, names):
+                yield Rows(frame.with_columns(changes).select(texts), 0)
+                meter.add(size * len(frame) // n_rows)
+            if not file.metadata.num_rows:
+                yield Rows(pl.DataFrame(schema=schema).with_columns(changes).select(texts), 0)
+    except (*POLARS_ERRORS, pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} cannot be read as Parquet ({first_line(error)}).") from error
+
+
+def _frames(file: Any, names: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Rows of some columns, so many at a time."""
+    return (_frame(batch) for batch in file.iter_batches(_SLICE, columns=list(names)))
+
+
+def _frame(table: Any) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)  # a table or a batch is never one column
+    return frame
 
 
 def _text(schema: Mapping[str, Any], name: str) -> pl.Expr:
@@ -61,13 +88,16 @@ def _text(schema: Mapping[str, Any], name: str) -> pl.Expr:
     return pl.col(name).cast(pl.String)
 
 
-def _id_column(path: Path, columns: pl.LazyFrame, schema: Mapping[str, Any], name: str) -> pl.Expr:
+def _id_column(path: Path, file: Any, schema: Mapping[str, Any], name: str) -> pl.Expr:
     """Ids that were stored as numbers: NaN is none, and 7.0 is 7 where all are whole."""
     kind, column = schema[name], pl.col(name)
     if kind.is_nested() or kind == pl.Binary:
         raise DataError(f"{path}: column {name!r} holds {kind}; an id must be text or a number.")
+    if kind.is_temporal() and kind != pl.Time:
+        return column.dt.epoch("s")
     if not kind.is_float():
         return column
     column = column.fill_nan(None)
     whole = column.cast(pl.Int64, strict=False)
-    return whole if columns.select((whole.cast(kind) == column).all()).collect().item() else column
+    same = (whole.cast(kind) == column).all()
+    return whole if all(frame.select(same).item() for frame in _frames(file, [name])) else column
