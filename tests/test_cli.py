@@ -323,7 +323,7 @@ def test_a_read_only_folder_is_a_sentence(symcere, file, tmp_path):
     assert "Cannot write" in err
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_stopped_run_leaves_no_half_written_artefact_and_goes_on(file, tmp_path, how):
     words = ["run", file, "-o", tmp_path / "o", "--cache", tmp_path / "c", "--systems", "popularity", "--json"]
     endless = ["--set", "dim=8", "--set", "max_epochs=100000", "--set", "patience=100000"]
