@@ -95,7 +95,7 @@ def test_the_numbers_of_a_fit_are_the_same_twice_and_in_their_ranges(learned):
     assert shape.graph < 2  # train pairs are nearer than strangers
 
 
-@pytest.mark.parametrize("with_free", [True, False])
+@pytest.mark.parametrize("with_free", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_findings_have_a_question_an_answer_and_a_figure_that_can_be_read_aloud(learned, free, with_free):
     findings = geometry_findings(learned, free if with_free else None, umap=False, seed=0)
     assert [each.name for each in findings] == ["map", "spectrum", "lengths", "numbers"]
