@@ -1,5 +1,6 @@
 """The interaction graph: its symmetrically normalised adjacency, and LightGCN propagation over it."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from symcere.workers import Workers, shard_by
 
 
 class NormAdj(nn.Module):
@@ -36,6 +39,47 @@ class NormAdj(nn.Module):
     def n_nodes(self) -> int:
         """Number of users and items together."""
         return len(self.offsets) - 1
+
+    def neighbours(self, x: Float[Tensor, "nodes dim"]) -> Float[Tensor, "nodes dim"]:
+        """A x."""
+        return weighted_sums(x, self.indices, self.offsets, self.values.to(x.dtype))
+
+
+class ShardedAdj(nn.Module):
+    """Rows of A that one worker owns, cut into blocks of columns by the worker that owns these.
+
+    No worker ever holds a matrix over all nodes: it gets the rows of the others one after the other.
+
+    Args:
+        adj: All of A.
+        workers: Who shares it.
+    """
+
+    def __init__(self, adj: NormAdj, workers: Workers) -> None:
+        super().__init__()
+        offsets = adj.offsets.numpy().astype(np.int64)
+        degree = np.diff(offsets)
+        self.n_nodes = adj.n_nodes
+        self.shard = shard_by(degree + 2.0, workers)  # a row costs its neighbours, and its own vector and optimiser
+        own = self.shard.own
+        inner = slice(offsets[own.start], offsets[own.stop])
+        row = np.repeat(np.arange(own.stop - own.start), degree[own])
+        column, values = adj.indices[inner].numpy(), adj.values[inner]
+        self.blocks = nn.ModuleList()
+        for begin, end in itertools.pairwise(self.shard.bounds):
+            here = np.flatnonzero((column >= begin) & (column < end))
+            starts = np.searchsorted(row[here], np.arange(own.stop - own.start + 1))
+            indices = torch.from_numpy(column[here] - column.dtype.type(begin))
+            block = NormAdj(indices, torch.from_numpy(starts.astype(column.dtype)), values[torch.from_numpy(here)])
+            self.blocks.append(block)
+
+    def neighbours(self, x: Float[Tensor, "own dim"]) -> Float[Tensor, "own dim"]:
+        """Own rows of A x, from own rows of x: everybody's rows pass by once."""
+        total = torch.zeros_like(x)
+        for rank, block in enumerate(self.blocks):
+            assert isinstance(block, NormAdj)
+            total += block.neighbours(self.shard.workers.each(x, self.shard, rank))
+        return total
 
 
 def norm_adj(
@@ -70,13 +114,13 @@ def norm_adj(
 
 
 def propagate(
-    adj: NormAdj, x: Float[Tensor, "nodes dim"], n_layers: int, *, include_ego: bool
+    adj: NormAdj | ShardedAdj, x: Float[Tensor, "nodes dim"], n_layers: int, *, include_ego: bool
 ) -> Float[Tensor, "nodes dim"]:
     """Mean over layers of A^l x: LightGCN.
 
     Args:
         adj: The normalised adjacency.
-        x: Layer-0 embeddings, users first.
+        x: Layer-0 embeddings, users first; of a sharded adjacency, the worker's own rows.
         n_layers: Number of hops, at least 1 unless `include_ego`.
         include_ego: Whether layer 0 itself is in the mean.
 
@@ -94,7 +138,7 @@ class _Propagate(torch.autograd.Function):
     """A is symmetric, so the mean over layers is its own backward pass: 5x autograd's, and no layer is kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, adj: NormAdj, n_layers: int, include_ego: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool) -> Tensor:
         ctx.how = adj, n_layers, include_ego
         return _mean_layer(x.detach(), *ctx.how)
 
@@ -103,11 +147,11 @@ class _Propagate(torch.autograd.Function):
         return _mean_layer(grads[0].contiguous(), *ctx.how), None, None, None
 
 
-def _mean_layer(x: Tensor, adj: NormAdj, n_layers: int, include_ego: bool) -> Tensor:
+def _mean_layer(x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool) -> Tensor:
     total = x.clone() if include_ego else torch.zeros_like(x)
     layer = x
     for _ in range(n_layers):
-        layer = _neighbours(layer, adj)
+        layer = adj.neighbours(layer)
         total += layer
     return total.div_(n_layers + include_ego)
 
@@ -133,7 +177,3 @@ def weighted_sums(
         indices, x, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
     return sums
-
-
-def _neighbours(x: Tensor, adj: NormAdj) -> Tensor:
-    return weighted_sums(x, adj.indices, adj.offsets, adj.values.to(x.dtype))

@@ -1,6 +1,6 @@
 """The losses. Pure mathematics: tensors in, a scalar out; no data, no state."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -40,12 +40,25 @@ class PairRows(NamedTuple):
     item: Int[Tensor, " batch"]
 
 
+class Part(NamedTuple):
+    """The part of a loss that one of several processes computes: some rows of the similarity matrix.
+
+    Args:
+        rows: User-side rows.
+        total: The sum of a tensor over the processes, at each of them.
+    """
+
+    rows: slice
+    total: Callable[[Tensor], Tensor]
+
+
 def symmetric_nce(
     a: Float[Tensor, "users dim"],
     c: Float[Tensor, "items dim"],
     known: Known,
     temperature: float,
     pairs: PairRows | None = None,
+    part: Part | None = None,
 ) -> Float[Tensor, ""]:
     """Symmetric NCE whose denominators leave out every known pair.
 
@@ -68,6 +81,8 @@ def symmetric_nce(
         temperature: Softmax temperature, above 0. Below 0.03 the sums are done in float64.
         pairs: Which rows are the pairs of the batch. Then a pair (k, j) of rows of which one belongs to several pairs
             is left out of the denominators of all of them, also where it is one of the batch.
+        part: Which rows to compute, where several processes have the same `a` and `c`: losses and gradients of all
+            parts sum to those of the whole. Denominators are summed over the parts; nothing else is sent.
 
     Returns:
         The loss: log(batch) when all rows coincide; exactly 0, with gradient 0, when all other pairs are
@@ -83,6 +98,7 @@ def symmetric_nce(
         known,
         temperature,
         pairs or PairRows(own, own),
+        part or Part(slice(0, len(a)), lambda total: total),
     )
     return loss
 
@@ -152,43 +168,61 @@ class _SymmetricNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, c: Tensor, known: Known, temperature: float, pairs: PairRows) -> Tensor:
+    def forward(
+        ctx: Any, a: Tensor, c: Tensor, known: Known, temperature: float, pairs: PairRows, part: Part
+    ) -> Tensor:
         ctx.save_for_backward(a, c)
         dtype = a.dtype
         a, c = (a.double(), c.double()) if temperature < _FLOAT32_TEMPERATURE else (a, c)
         of_user, of_item = a.index_select(0, pairs.user), c.index_select(0, pairs.item)
         own = torch.exp((torch.linalg.vecdot(of_user, of_item) - 1) / temperature)
         others = Known(torch.cat([known.row, pairs.user]), torch.cat([known.column, pairs.item]))
+        others, mine = _rows_of(others, pairs, part.rows, len(a))
         n_a, n_c = (torch.bincount(of, minlength=len(x)).to(a.dtype) for of, x in zip(pairs, (a, c), strict=True))
+        a, n_a = a[part.rows], n_a[part.rows]
         row, column = a.new_empty(len(a)), a.new_zeros(len(c))  # the denominators without their own pair
+        weight = a.new_empty((0, len(c)))
         for block, weight in _weights(a, c, others, temperature):
             torch.mv(weight, n_c, out=row[block])
             column.addmv_(weight.T, n_a[block])
-        row, column = row[pairs.user], column[pairs.item]
-        ctx.batch = others, temperature, pairs
+        row, column = row[pairs.user[mine] - part.rows.start], part.total(column)[pairs.item]
+        ctx.batch = others, temperature, pairs, part.rows, mine
         ctx.sums = own, row, column, n_a, n_c
         ctx.kept = weight if len(weight) == len(a) else None
-        return ((torch.log1p(row / own) + torch.log1p(column / own)).mean() / 2).to(dtype)
+        own_part = own[mine]
+        total = (torch.log1p(row / own_part) + torch.log1p(column[mine] / own_part)).sum()
+        return (total / (2 * len(own))).to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         a, c = ctx.saved_tensors
         own, row, column, n_a, n_c = ctx.sums
-        others, temperature, pairs = ctx.batch
+        others, temperature, pairs, rows, mine = ctx.batch
         scale = grads[0] / (2 * len(own) * temperature)
-        by_row, by_column = scale / (row + own), scale / (column + own)
+        by_row, by_column = scale / (row + own[mine]), scale / (column + own)
         of_a, of_c = torch.zeros_like(n_a), torch.zeros_like(n_c)
-        of_a.index_add_(0, pairs.user, by_row)
+        user, item = pairs.user[mine], pairs.item[mine]
+        of_a.index_add_(0, user - rows.start, by_row)
         of_c.index_add_(0, pairs.item, by_column)
-        at_own = -(row * by_row + column * by_column).to(a.dtype)[:, None]
-        grad_a = torch.zeros_like(a).index_add_(0, pairs.user, at_own * c.index_select(0, pairs.item))
-        grad_c = torch.zeros_like(c).index_add_(0, pairs.item, at_own * a.index_select(0, pairs.user))
+        at_own = -(row * by_row + column[mine] * by_column[mine]).to(a.dtype)[:, None]
+        grad_a = torch.zeros_like(a).index_add_(0, user, at_own * c.index_select(0, item))
+        grad_c = torch.zeros_like(c).index_add_(0, item, at_own * a.index_select(0, user))
+        a, grad_own = a[rows], grad_a[rows]
         whole = [(slice(0, len(a)), ctx.kept)]
         for block, weight in _weights(a.to(own), c.to(own), others, temperature) if ctx.kept is None else whole:
             slope = torch.outer(of_a[block], n_c).addr_(n_a[block], of_c).mul_(weight).to(a.dtype)
-            grad_a[block].addmm_(slope, c)
+            grad_own[block].addmm_(slope, c)
             grad_c.addmm_(slope.T, a[block])
-        return grad_a, grad_c, None, None, None
+        return grad_a, grad_c, None, None, None, None
+
+
+def _rows_of(known: Known, pairs: PairRows, rows: slice, n_rows: int) -> tuple[Known, slice | Tensor]:
+    """Known pairs of some rows, counted from the first of these; and which pairs of the batch are theirs."""
+    if rows == slice(0, n_rows):
+        return known, slice(None)
+    here = (known.row >= rows.start) & (known.row < rows.stop)
+    mine = torch.nonzero((pairs.user >= rows.start) & (pairs.user < rows.stop)).flatten()
+    return Known(known.row[here] - rows.start, known.column[here]), mine
 
 
 def _weights(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from symcere.graph import NormAdj, propagate
+from symcere.graph import NormAdj, ShardedAdj, propagate
 from symcere.losses import Known, bpr_of_rows, l2
 from symcere.models.tables import Table
 
@@ -15,7 +15,7 @@ class GraphTower(nn.Module):
     """Free layer-0 embeddings of all nodes, propagated over the interaction graph.
 
     Args:
-        adj: Normalised adjacency of users and items.
+        adj: Normalised adjacency of users and items; of a sharded one, the worker's own rows are held.
         dim: Length of an embedding.
         n_layers: Number of propagation hops.
         include_ego: Whether layer 0 is in the mean over layers.
@@ -23,11 +23,12 @@ class GraphTower(nn.Module):
     """
 
     def __init__(
-        self, adj: NormAdj, dim: int, n_layers: int, *, include_ego: bool, generator: torch.Generator
+        self, adj: NormAdj | ShardedAdj, dim: int, n_layers: int, *, include_ego: bool, generator: torch.Generator
     ) -> None:
         super().__init__()
         self.adj, self.n_layers, self.include_ego = adj, n_layers, include_ego
-        self.ego = nn.Parameter(torch.randn(adj.n_nodes, dim, generator=generator) * 0.1)
+        ego = torch.randn(adj.n_nodes, dim, generator=generator) * 0.1
+        self.ego = nn.Parameter(ego[adj.shard.own].clone() if isinstance(adj, ShardedAdj) else ego)
 
     def forward(self, more: Tensor | None = None) -> Float[Tensor, "nodes dim"]:
         """Propagated embeddings of all nodes, users first; `more` is added to layer 0."""

@@ -166,11 +166,15 @@ class SymcereModel(nn.Module):
         fused = g + self.text_weight * t
         return self._scaled(fused if p is None else fused + self.propagated_weight * p)
 
+    def _all_rows(self, x: Tensor) -> Tensor:
+        """Rows of all nodes, where a worker holds but some of them."""
+        return x
+
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Final vectors of users and items: unit rows, zero for a node with neither neighbours nor text."""
         t = self._scaled(self.text())
-        final = self._fuse(self._graph(), t, self._propagated(t) if self.propagated_weight else None)
+        final = self._all_rows(self._fuse(self._graph(), t, self._propagated(t) if self.propagated_weight else None))
         return final[: self.n_users], final[self.n_users :]
 
     @torch.no_grad()
@@ -178,7 +182,7 @@ class SymcereModel(nn.Module):
         """What the final vectors are made of."""
         more, ego = self._text_in_graph(), self.graph.ego
         return Towers(
-            (ego if more is None else ego + more).cpu().numpy().copy(),
+            self._all_rows(ego if more is None else ego + more).cpu().numpy().copy(),
             tuple(weight.cpu().numpy().copy() for weight in self.text.weights),
             self.graph.n_layers,
             self.graph.include_ego,

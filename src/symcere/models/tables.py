@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from symcere.workers import Shard
+
 
 @runtime_checkable
 class Table(Protocol):
@@ -25,6 +27,8 @@ class Rows:
 
     Args:
         matrix: The matrix: a parameter, or what was computed from parameters.
+        shard: Where several workers own rows each, and `matrix` is what this one owns: any rows are read all the
+            same, and sent by who owns them.
 
     Example:
         >>> table = torch.nn.Parameter(torch.ones(3, 1))
@@ -36,13 +40,24 @@ class Rows:
         [4.0, 0.0, 2.0]
     """
 
-    def __init__(self, matrix: Float[Tensor, "nodes dim"]) -> None:
+    def __init__(self, matrix: Float[Tensor, "nodes dim"], shard: Shard | None = None) -> None:
+        self.shard = shard
         self.matrix, self._values = matrix, matrix.detach()
         self.gathered = torch.zeros_like(self._values)
         self._asks = torch.zeros((), requires_grad=True, device=matrix.device)  # makes autograd call `backward`
 
     def __getitem__(self, node: Int[Tensor, " some"]) -> Float[Tensor, "some dim"]:
         """Its rows at `node`."""
+        if self.shard:
+            place, row = self.shard.mine(node)
+            read: Tensor = _ReadSharded.apply(  # type: ignore[no-untyped-call]
+                self._asks, self._values, (len(node), place, row), self.shard, self.gathered
+            )
+            return read
+        return self.owned(node)
+
+    def owned(self, node: Int[Tensor, " some"]) -> Float[Tensor, "some dim"]:
+        """Rows of `matrix` itself, whoever owns others."""
         rows: Tensor = _Read.apply(self._asks, self._values, node, self.gathered)  # type: ignore[no-untyped-call]
         return rows
 
@@ -51,6 +66,34 @@ def send_back(tables: Sequence[Rows]) -> None:
     """Send what the reads of all tables gathered back to the parameters, in one backward pass."""
     if tables:
         torch.autograd.backward([rows.matrix for rows in tables], [rows.gathered for rows in tables])
+
+
+class _ReadSharded(torch.autograd.Function):
+    """Rows of a matrix whose rows lie with several workers, each of whom knows a part of their gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        asks: Tensor,  # noqa: ARG004
+        values: Tensor,
+        at: tuple[int, Tensor, Tensor],
+        shard: Shard,
+        gathered: Tensor,
+    ) -> Tensor:
+        n, place, row = at
+        ctx.place, ctx.row, ctx.shard, ctx.gathered = place, row, shard, gathered
+        rows = values.new_zeros((n, values.shape[1]))
+        rows[place] = values.index_select(0, row)
+        return shard.workers.sum(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None, None]:
+        grad = ctx.shard.workers.sum(grads[0].clone()).index_select(0, ctx.place)
+        if grad.is_cuda:
+            ctx.gathered.index_put_((ctx.row,), grad, accumulate=True)
+        else:
+            ctx.gathered.index_add_(0, ctx.row, grad)
+        return None, None, None, None, None
 
 
 class _Read(torch.autograd.Function):

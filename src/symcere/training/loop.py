@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut, known_matrix
-from symcere.errors import DivergedError
-from symcere.graph import norm_adj
+from symcere.errors import ConfigError, DivergedError
+from symcere.graph import ShardedAdj, norm_adj
 from symcere.losses import Known
 from symcere.manifest import code_digest, digest, digest_array
 from symcere.models.lightgcn import GraphTower
 from symcere.models.model import Model
 from symcere.models.projection import TextTower
+from symcere.models.sharded import ShardedSymcere
 from symcere.models.symcere import SymcereModel
 from symcere.models.tables import Rows, send_back
 from symcere.recommender import Recommender
@@ -30,6 +31,7 @@ from symcere.training.known import Mask
 from symcere.training.progress import Epoch, OnEpoch, Progress, recommender_of, restored, saved_state
 from symcere.training.text import profiles, without_own
 from symcere.training.tuning import choose_popularity_weight, some_users
+from symcere.workers import current_workers
 
 _BESIDE = ("loss", "grad_norm", "known_share")  # what the log of a step holds beside the terms
 
@@ -71,7 +73,7 @@ def fit(
     features, generator = profiles(train, text), torch_generator(seed)
     graph = graph_tower(train, settings, generator)
     left_out = without_own(train, text) if settings.leave_one_out else None
-    model = SymcereModel(
+    model = _kind(settings)(
         graph,
         TextTower(features, settings.dim, settings.hidden, generator, left_out),
         len(train.users),
@@ -131,7 +133,9 @@ def optimise(
     Raises:
         DivergedError: If a term of the loss is no longer finite.
     """
-    device, checkpoints = current_device(), current_checkpoints()
+    device, checkpoints, workers = current_device(), current_checkpoints(), current_workers()
+    if workers.size > 1 and not isinstance(model, ShardedSymcere):
+        raise ConfigError(f"{type(model).__name__} is fitted by one process; only SymCERE is by several workers.")
     key = ""
     if checkpoints:  # all that decides the fit
         settings = [schedule.model_dump(mode="json"), dict(weights), seed, mask, str(device)]
@@ -158,7 +162,8 @@ def optimise(
         for number, group in enumerate(in_groups(drawn, schedule.batches_per_step(len(train)))):
             if number < n_done:
                 continue  # learned from before the fit was killed
-            streams = random_state(model, epoch_draws) if checkpoints and checkpoints.due else None
+            due = checkpoints is not None and bool(workers.told([checkpoints.due])[0])
+            streams = random_state(model, epoch_draws) if due else None
             optimiser.zero_grad()
             step = _gradients(model, [batch.to(device) for batch in group], weights)
             _check_finite(step, epoch, checkpoints.file(key) if checkpoints else None)
@@ -171,10 +176,12 @@ def optimise(
         speed = n_learned / (time.perf_counter() - epoch_began)
         validated: tuple[float, float] | None = None
         if epoch % schedule.valid_every == 0 or epoch == schedule.max_epochs:
-            system, ndcg = choose_popularity_weight(
-                recommender_of(model, train, seen), train, deciding, schedule.popularity_weights
-            )
-            validated = (ndcg, system.popularity_weight)
+            system = recommender_of(model, train, seen)
+            if workers.rank == 0:
+                system, ndcg = choose_popularity_weight(system, train, deciding, schedule.popularity_weights)
+                validated = (ndcg, system.popularity_weight)
+            ndcg, dial = workers.told(validated or (0.0, 0.0))
+            system, validated = system.with_popularity_weight(dial), (ndcg, dial)
             if at.best is None or ndcg > at.best[0]:
                 at.best = (ndcg, epoch, system)
         mean = {name: float(np.mean([step[name] for step in at.steps])) for name in at.steps[0]}
@@ -186,7 +193,9 @@ def optimise(
             loss=mean["loss"],
             grad_norm=mean["grad_norm"],
             known_share=mean["known_share"],
-            known_mass=_mass(known_mass, group[-1].to(device)) if known_mass and on_epoch else 0.0,
+            known_mass=_mass(known_mass, group[-1].to(device))
+            if known_mass and (on_epoch or workers.size > 1)
+            else 0.0,
             valid_ndcg=validated[0] if validated else None,
             popularity_weight=validated[1] if validated else None,
             best_ndcg=at.best[0] if at.best else None,
@@ -225,7 +234,9 @@ def graph_tower(train: Dataset, settings: GraphSettings, generator: torch.Genera
         The tower.
     """
     adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
-    return GraphTower(adj, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
+    workers = current_workers()
+    shared = ShardedAdj(adj, workers) if workers.size > 1 else adj
+    return GraphTower(shared, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
 
 
 def _check_finite(step: Mapping[str, float], epoch: int, checkpoint: Path | None) -> None:
@@ -241,7 +252,8 @@ def _check_finite(step: Mapping[str, float], epoch: int, checkpoint: Path | None
 
 def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float]) -> dict[str, float]:
     """Gradients of the mean loss over batches that share their tables; returns what a step showed."""
-    tables = [Rows(table) for table in model.tables()]
+    shard = model.shard if isinstance(model, ShardedSymcere) else None
+    tables = [Rows(table, shard) for table in model.tables()]
     shown = []
     for batch in group:
         terms = model.terms(batch.user, batch.item, batch.negative, batch.known, tables)
@@ -249,11 +261,41 @@ def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float
         (loss / len(group)).backward()  # type: ignore[no-untyped-call]
         shown.append(torch.stack([*terms.values(), loss]).detach())
     send_back(tables)
-    grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
-    values = [*torch.stack(shown).mean(0), length]
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    squares = torch.stack([torch.linalg.vector_norm(parameter.grad) ** 2 for parameter in parameters])
+    showed = torch.stack(shown).mean(0)
+    if isinstance(model, ShardedSymcere):
+        squares = _shared(model, parameters, showed)
+    values = [*showed, squares.sum().sqrt()]
     named = zip([*terms, "loss", "grad_norm"], torch.stack(values).tolist(), strict=True)  # one wait for the device
     return {**dict(named), "known_share": float(np.mean([batch.known_share for batch in group]))}
+
+
+def _shared(model: ShardedSymcere, parameters: Sequence[nn.Parameter], showed: Tensor) -> Tensor:
+    """Sum over workers what each has a part of; returns the squared lengths of the whole gradients."""
+    workers = model.shard.workers
+    whole = {id(parameter) for parameter in model.replicated}
+    squares = []
+    for parameter in parameters:
+        assert parameter.grad is not None  # the caller saw to it
+        square = torch.linalg.vector_norm(workers.sum(parameter.grad) if id(parameter) in whole else parameter.grad)
+        squares.append(square**2 / (workers.size if id(parameter) in whole else 1))
+    workers.sum(showed)
+    return workers.sum(torch.stack(squares))
+
+
+def _kind(settings: SymcereSettings) -> type[SymcereModel]:
+    """The model of one process, or of one of several workers."""
+    if current_workers().size == 1:
+        return SymcereModel
+    default = SymcereSettings()
+    for name in ("positives", "pairs", "unit", "leave_one_out", "w_text_in_graph"):
+        if getattr(settings, name) != getattr(default, name):
+            raise ConfigError(
+                f"Several workers fit SymCERE with {name}={getattr(default, name)!r} alone; found "
+                f"{getattr(settings, name)!r}. Take one worker."
+            )
+    return ShardedSymcere
 
 
 def _mass(known_mass: KnownMass, batch: Batch) -> float:

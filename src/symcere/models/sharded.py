@@ -1,0 +1,102 @@
+"""SymCERE of which several workers hold a range of the nodes each: rows of tables, their optimiser, their text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from symcere.graph import ShardedAdj
+from symcere.losses import Known, Part, bpr_of_rows, known_mass, l2, symmetric_nce
+from symcere.models.lightgcn import GraphTower
+from symcere.models.projection import TextTower
+from symcere.models.symcere import SymcereModel
+from symcere.models.tables import Rows, Table
+from symcere.workers import summed
+
+
+class ShardedSymcere(SymcereModel):
+    """One worker's part of SymCERE. All workers draw the same batches; each computes some rows of every softmax.
+
+    The vectors of a batch are gathered from who owns them, and their gradients go back there; so in-batch negatives
+    are those of the whole batch. Terms of the workers sum to those of one process, as do gradients.
+
+    Args:
+        graph: The graph tower over a sharded adjacency.
+        text: The text tower over all nodes; the rows of the others are dropped.
+        n_users: How many of the nodes are users.
+        **more: As of SymcereModel. Positives, pairs, unit and profiles of pairs are its defaults.
+    """
+
+    def __init__(self, graph: GraphTower, text: TextTower, n_users: int, **more: Any) -> None:
+        assert isinstance(graph.adj, ShardedAdj)
+        self.shard = graph.adj.shard
+        text.features = text.features[self.shard.own].clone()
+        super().__init__(graph, text, n_users, **more)
+
+    @property
+    def replicated(self) -> tuple[Tensor, ...]:
+        """Parameters that every worker holds whole: each knows a part of their gradient."""
+        return tuple(self.text.weights)
+
+    def terms(
+        self,
+        user: Int[Tensor, " batch"],
+        item: Int[Tensor, " batch"],
+        negative: Int[Tensor, " batch"],
+        known: Known,
+        tables: Sequence[Table],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """This worker's part of the terms of a batch."""
+        item, negative = item + self.n_users, negative + self.n_users
+        g, ego, *more = tables
+        assert isinstance(ego, Rows)
+        users, items, known, pairs = self._once(user, item, known)
+        node = torch.cat([users, items, negative])
+        sizes = [len(users), len(items), len(negative)]
+        g_node, t_node = g[node], more[0][node] if more else self._texts_at(node)
+        final = self._fuse(g_node, t_node, more[1][node] if more else None)
+        g_user, g_item, _ = torch.split(g_node, sizes)
+        t_user, t_item, _ = torch.split(t_node, sizes)
+        final_user, final_item, final_negative = torch.split(final, sizes)
+        user_text, item_text = self.text.told[users][pairs.user], self.text.told[items][pairs.item]
+        both = user_text & item_text
+        graph_text = self._nce(g_user, t_item, known, pairs, item_text)
+        mine = self.shard.workers.share(len(user))
+        share = (mine.stop - mine.start) / len(user)
+        bpr = final.sum() * 0
+        if share:
+            of_pair = final_user[pairs.user[mine]], final_item[pairs.item[mine]], final_negative[mine]
+            bpr = bpr_of_rows(*of_pair, self.temperature or 1.0) * share
+        own = ego.owned(self.shard.mine(torch.cat([user, item]))[1])
+        return {
+            "cross": (graph_text + self._nce(t_user, g_item, known, pairs, user_text)) / 2,
+            "intra_graph": self._nce(g_user, g_item, known, pairs, torch.ones_like(user_text)),
+            "intra_text": self._nce(t_user, t_item, known, pairs, both),
+            "bpr": bpr,
+            "l2": l2(own) * len(own) / len(user) if len(own) else own.sum() * 0,
+        }
+
+    def _texts_at(self, node: Tensor) -> Tensor:
+        """Text vectors of nodes, each projected by who owns its profile."""
+        place, row = self.shard.mine(node)
+        own = self._scaled(self.text(row))
+        return summed(own.new_zeros((len(node), own.shape[1])).index_copy(0, place, own), self.shard.workers)
+
+    def _nce(self, a: Tensor, c: Tensor, known: Known, pairs: Any, has_text: Tensor) -> Tensor:
+        if not has_text.any():
+            return a.sum() * 0
+        if not has_text.all():
+            pairs = type(pairs)(pairs.user[has_text], pairs.item[has_text])
+        part = Part(self.shard.workers.share(len(a)), self.shard.workers.sum)
+        return symmetric_nce(a, c, known, self.softmax_temperature, pairs, part)
+
+    def _all_rows(self, x: Tensor) -> Tensor:
+        return self.shard.workers.all_rows(x, self.shard)
+
+    @torch.no_grad()
+    def known_mass(self, user: Int[Tensor, " batch"], item: Int[Tensor, " batch"], known: Known) -> float:
+        """Share of softmax mass that the mask removes from the graph-graph term of a batch."""
+        g = Rows(self._graph(), self.shard)
+        return known_mass(g[user], g[item + self.n_users], known, self.softmax_temperature)

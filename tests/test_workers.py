@@ -1,0 +1,173 @@
+"""Several workers fit one model: the same gradients, the same result, and what they send."""
+
+import multiprocessing
+import os
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import symcere as sc
+from symcere.errors import ConfigError
+from symcere.graph import ShardedAdj, norm_adj, propagate
+from symcere.losses import Known, PairRows, Part, symmetric_nce
+from symcere.models.projection import TextTower
+from symcere.training.batches import batches
+from symcere.training.loop import _gradients, _kind, fit, graph_tower, torch_generator
+from symcere.training.text import profiles
+from symcere.workers import Shard, Workers, shard_by, working_as
+
+WORLD = partial(sc.anchoring_world, 80, 40, 8)
+
+
+def _worker(rank, size, port, task, out):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=size)
+    with working_as(rank, size) as workers:
+        out.put((rank, task(workers)))
+    torch.distributed.destroy_process_group()
+
+
+def together(task, size):
+    """What each of `size` processes returns of a task, in their order."""
+    context = multiprocessing.get_context("spawn")
+    out = context.Queue()
+    with __import__("socket").socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [context.Process(target=_worker, args=(rank, size, port, task, out)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    found = dict(out.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(30)
+    return [found[rank] for rank in range(size)]
+
+
+def _data():
+    split = sc.split_random(sc.k_core(WORLD().reviews, 2))
+    return split, sc.encode_reviews(split.train, sc.tfidf_encoder(16))
+
+
+def _step(settings, workers):
+    """Gradients of one step, the rows of all workers together, and what the step showed."""
+    split, text = _data()
+    train, generator = split.train, torch_generator(0)
+    graph = graph_tower(train, settings, generator)
+    model = _kind(settings)(
+        graph,
+        TextTower(profiles(train, text), settings.dim, settings.hidden, generator),
+        len(train.users),
+        temperature=settings.temperature,
+        text_weight=settings.text_weight,
+        propagated_weight=settings.propagated_weight,
+        distinct=settings.mask == "history",
+    )
+    drawn = batches(train, settings.batch_size, settings.mask, np.random.default_rng(1))
+    showed = _gradients(model, [next(drawn), next(drawn)], settings.weights)
+    ego = model.graph.ego.grad
+    whole = workers.all_rows(ego, model.shard) if workers.size > 1 else ego
+    return whole.numpy(), [weight.grad.numpy() for weight in model.text.weights], showed
+
+
+def _fit(settings, workers):
+    split, text = _data()
+    model = fit(split.train, text, valid=split.valid, settings=settings)
+    return model.user_emb, model.item_emb, model.popularity_weight, workers.sent
+
+
+SETTINGS = {
+    "defaults": sc.SymcereSettings(dim=8, batch_size=96),
+    "mask none, text propagated": sc.SymcereSettings(
+        dim=8, batch_size=96, mask="none", propagated_weight=1.0, hidden=8, include_ego=True
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("size", "name"),
+    [(2, "defaults"), *(pytest.param(3, name, marks=pytest.mark.slow) for name in SETTINGS)],
+)
+def test_gradients_of_several_workers_are_those_of_one_process(name, size):
+    settings = SETTINGS[name]
+    ego, weights, showed = _step(settings, Workers())
+    for theirs, their_weights, they_showed in together(partial(_step, settings), size):
+        for own, other in zip([ego, *weights], [theirs, *their_weights], strict=True):
+            assert np.linalg.norm(other - own) <= 1e-5 * np.linalg.norm(own)
+        assert they_showed == pytest.approx(showed, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_fit_of_two_workers_ends_where_that_of_one_does():
+    settings = sc.SymcereSettings(dim=8, batch_size=96, max_epochs=4)
+    user, item, dial, _ = _fit(settings, Workers())
+    (theirs, *_), (user2, item2, dial2, sent) = together(partial(_fit, settings), 2)
+    np.testing.assert_array_equal(theirs, user2)
+    np.testing.assert_allclose(user2, user, atol=2e-3)
+    np.testing.assert_allclose(item2, item, atol=2e-3)
+    assert dial2 == dial
+    assert sent > 0
+
+
+def _propagated(workers):
+    draws = np.random.default_rng(3)
+    pairs = np.unique(draws.integers(0, (30, 20), (150, 2)), axis=0)
+    adj = norm_adj(pairs[:, 0], pairs[:, 1], 30, 20)
+    x = torch.from_numpy(draws.standard_normal((50, 4)).astype(np.float32))
+    if workers.size == 1:
+        return propagate(adj, x, 3, include_ego=True).numpy(), 0
+    sharded = ShardedAdj(adj, workers)
+    own = propagate(sharded, x[sharded.shard.own].clone(), 3, include_ego=True)
+    sent = workers.sent
+    return workers.all_rows(own, sharded.shard).numpy(), sent
+
+
+def test_propagation_over_shards_is_propagation_and_sends_each_row_once_a_layer():
+    whole, _ = _propagated(Workers())
+    found = together(_propagated, 3)
+    for theirs, _ in found:
+        np.testing.assert_allclose(theirs, whole, atol=1e-6)
+    assert sum(sent for _, sent in found) == 3 * 50 * 4 * 4
+
+
+def test_parts_of_the_nce_sum_to_the_whole():
+    torch.manual_seed(0)
+    a, c = torch.randn(7, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    user, item = torch.tensor([0, 1, 2, 3, 4, 5, 6, 6]), torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
+    known = Known(torch.tensor([0, 2, 6]), torch.tensor([3, 4, 0]))
+    pairs = PairRows(user, item)
+    whole = symmetric_nce(a, c, known, 0.4, pairs)
+    whole.backward()
+    expected = whole.item(), a.grad.clone(), c.grad.clone()
+    a.grad = c.grad = None
+    columns = []  # what each part adds to the denominators of columns: first collected, then summed
+    parts = [slice(0, 3), slice(3, 3), slice(3, 7)]
+    for rows in parts:
+        symmetric_nce(a, c, known, 0.4, pairs, Part(rows, lambda own: columns.append(own.clone()) or own))
+    total = sum(columns)
+    losses = [symmetric_nce(a, c, known, 0.4, pairs, Part(rows, lambda _: total)) for rows in parts]
+    sum(losses).backward()
+    assert sum(losses).item() == pytest.approx(expected[0], rel=1e-6)
+    torch.testing.assert_close(a.grad, expected[1])
+    torch.testing.assert_close(c.grad, expected[2])
+
+
+def test_shards_cover_all_rows_however_heavy_one_is():
+    for size in (1, 2, 3, 5):
+        bounds = shard_by(np.array([100.0, 1, 1, 1, 1, 1]), Workers(0, size)).bounds
+        assert bounds[0] == 0
+        assert bounds[-1] == 6
+        assert list(bounds) == sorted(bounds)
+    place, row = Shard((0, 2, 5), Workers(1, 2)).mine(torch.tensor([4, 0, 2, 4]))
+    assert place.tolist() == [0, 2, 3]
+    assert row.tolist() == [2, 0, 2]
+
+
+def test_what_several_workers_cannot_fit_is_refused_in_a_sentence():
+    split, text = _data()
+    with working_as(0, 2), pytest.raises(ConfigError, match="Take one worker"):
+        fit(split.train, text, valid=split.valid, settings=sc.SymcereSettings(positives="known"))
+    with working_as(0, 2), pytest.raises(ConfigError, match="only SymCERE"):
+        sc.fit_light_gcn(split.train, valid=split.valid)
