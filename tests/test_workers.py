@@ -12,10 +12,8 @@ import symcere as sc
 from symcere.errors import ConfigError
 from symcere.graph import ShardedAdj, norm_adj, propagate
 from symcere.losses import Known, PairRows, Part, symmetric_nce
-from symcere.models.projection import TextTower
 from symcere.training.batches import batches
-from symcere.training.loop import _gradients, _kind, fit, graph_tower, torch_generator
-from symcere.training.text import profiles
+from symcere.training.loop import _gradients, fit, symcere_model, torch_generator
 from symcere.workers import Shard, Workers, shard_by, working_as
 
 WORLD = partial(sc.anchoring_world, 80, 40, 8)
@@ -55,16 +53,7 @@ def _step(settings, workers):
     """Gradients of one step, the rows of all workers together, and what the step showed."""
     split, text = _data()
     train, generator = split.train, torch_generator(0)
-    graph = graph_tower(train, settings, generator)
-    model = _kind(settings)(
-        graph,
-        TextTower(profiles(train, text), settings.dim, settings.hidden, generator),
-        len(train.users),
-        temperature=settings.temperature,
-        text_weight=settings.text_weight,
-        propagated_weight=settings.propagated_weight,
-        distinct=settings.mask == "history",
-    )
+    model = symcere_model(train, text, settings, generator)
     drawn = batches(train, settings.batch_size, settings.mask, np.random.default_rng(1))
     showed = _gradients(model, [next(drawn), next(drawn)], settings.weights)
     ego = model.graph.ego.grad

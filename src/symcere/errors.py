@@ -33,5 +33,9 @@ class BundleError(SymcereError, RuntimeError):
     """A folder on disk is damaged, incomplete or of another format."""
 
 
+class ClusterError(SymcereError, RuntimeError):
+    """Ray could not finish what was asked of it."""
+
+
 class OutputError(SymcereError, OSError):
     """A result cannot be written: disk full, folder read-only, path taken."""

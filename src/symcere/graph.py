@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from symcere.workers import Workers, shard_by
+from symcere.workers import Shard, Workers, shard_by
 
 
 class NormAdj(nn.Module):
@@ -60,7 +60,7 @@ class ShardedAdj(nn.Module):
         offsets = adj.offsets.numpy().astype(np.int64)
         degree = np.diff(offsets)
         self.n_nodes = adj.n_nodes
-        self.shard = shard_by(degree + 2.0, workers)  # a row costs its neighbours, and its own vector and optimiser
+        self.shard = shard_of(adj, workers)
         own = self.shard.own
         inner = slice(offsets[own.start], offsets[own.stop])
         row = np.repeat(np.arange(own.stop - own.start), degree[own])
@@ -80,6 +80,11 @@ class ShardedAdj(nn.Module):
             assert isinstance(block, NormAdj)
             total += block.neighbours(self.shard.workers.each(x, self.shard, rank))
         return total
+
+
+def shard_of(adj: NormAdj, workers: Workers) -> Shard:
+    """Deal the nodes of a graph to workers: a node costs its neighbours, and its own vector and optimiser."""
+    return shard_by(np.diff(adj.offsets.numpy()) + 2.0, workers)
 
 
 def norm_adj(

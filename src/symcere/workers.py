@@ -71,12 +71,15 @@ class Workers:
         return said.tolist()
 
 
+ALONE = Workers()
+"""One process that shares nothing."""
+
 _CURRENT: ContextVar[Workers | None] = ContextVar("workers", default=None)
 
 
 def current_workers() -> Workers:
     """The processes that a fit begun now would be shared by; one alone unless `working_as` says otherwise."""
-    return _CURRENT.get() or Workers()
+    return _CURRENT.get() or ALONE
 
 
 @contextlib.contextmanager

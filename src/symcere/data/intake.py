@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from symcere.data.ahead import Ahead
 from symcere.data.formats.raw import Meter
-from symcere.data.formats.recognise import Wanted, read_rows
+from symcere.data.formats.recognise import Recognised, Wanted, read_rows
 from symcere.data.formats.rows import Rows
 from symcere.data.interactions import UNDATED, Interactions, Step, interactions_of, keys_of
 from symcere.data.items import Items, items_of
@@ -62,29 +62,76 @@ def take_in(
     found = read_rows(path, wanted, skip_bad=skip_bad, meter=meter)
     keys, faults, bodies, items = [], [], [], []
     n_bad = 0
-    for rows in Ahead(_batches(found.rows)):
-        n_bad += rows.n_bad
-        reviews, fault, of_items = typed(rows.table, found.source)
-        keep(reviews)
-        keys.append(keys_of(reviews))
-        faults.append(fault)
-        bodies.append(reviews.select("text").hash_rows())
-        if len(of_items):
-            items.append(items_of(of_items).table)
+    for batch in batches_of(found):
+        n_bad += batch.n_bad
+        keep(batch.reviews)
+        keys.append(keys_of(batch.reviews))
+        faults.append(batch.fault)
+        bodies.append(batch.body)
+        if len(batch.items):
+            items.append(items_of(batch.items).table)
     if not keys:
         raise DataError(f"{path} is empty. It must hold reviews: JSON lines, CSV, TSV or Parquet.")
     left = interactions_of(pl.concat(keys).with_columns(pl.col("user_id", "item_id").fill_null("")))
     steps = [left.step("read", dropped=n_bad)]
-    fault = pl.concat(faults)
-    for reason in FAULTS:
-        left = _without(left, (fault == reason).fill_null(False).to_numpy()[left.row], reason, steps)
-    copies, later = _doubled(left, pl.concat(bodies).to_numpy()[left.row])
-    left = _without(left, copies, "the same review again", steps)
-    left = _without(left, later[~copies], "duplicate (user, item)", steps)
+    for reason, still, dropped in cleaned(left, pl.concat(faults), pl.concat(bodies)):
+        left = still
+        if dropped:
+            steps.append(left.step(reason, dropped))
     if not len(left):
-        lost = "; ".join(f"{step.dropped} dropped: {step.name}" for step in steps if step.dropped) or "0 rows"
-        raise DataError(f"{path} holds no usable review ({lost}). Check the file and the column map.")
+        raise nothing_usable(path, steps)
     return Intake(found.name, left, tuple(steps), items_of(pl.concat(items)) if items else Items())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a file, typed.
+
+    Args:
+        reviews: Columns SCHEMA.
+        fault: Why a row cannot be used; null where it can.
+        body: Hash of the body of each.
+        items: What the rows say of their items: item_id, title, category.
+        n_bad: Lines dropped since the batch before.
+    """
+
+    reviews: pl.DataFrame
+    fault: pl.Series
+    body: pl.Series
+    items: pl.DataFrame
+    n_bad: int
+
+
+def batches_of(found: Recognised) -> Iterator[Batch]:
+    """Read the rows of a file, the next ones while the caller works on those before."""
+    for rows in Ahead(_batches(found.rows)):
+        reviews, fault, items = typed(rows.table, found.source)
+        yield Batch(reviews, fault, reviews.select("text").hash_rows(), items, rows.n_bad)
+
+
+def cleaned(left: Interactions, fault: pl.Series, body: pl.Series) -> Iterator[tuple[str, Interactions, int]]:
+    """Drop, one reason after the other, what cannot be used.
+
+    Args:
+        left: The rows.
+        fault: Of each row that `left` numbers.
+        body: Hash of the body of each.
+
+    Yields:
+        Reason, what is left, and how many went.
+    """
+    for reason in FAULTS:
+        yield (reason, *(step := _without(left, (fault == reason).fill_null(False).to_numpy()[left.row])))
+        left = step[0]
+    copies, later = _doubled(left, body.to_numpy()[left.row])
+    yield ("the same review again", *(step := _without(left, copies)))
+    yield ("duplicate (user, item)", *_without(step[0], later[~copies]))
+
+
+def nothing_usable(path: object, steps: Sequence[Step]) -> DataError:
+    """Say that no row was left, and where they went."""
+    lost = "; ".join(f"{step.dropped} dropped: {step.name}" for step in steps if step.dropped) or "0 rows"
+    return DataError(f"{path} holds no usable review ({lost}). Check the file and the column map.")
 
 
 def _batches(parts: Iterator[Rows]) -> Iterator[Rows]:
@@ -104,12 +151,9 @@ def _joined(parts: Sequence[Rows]) -> Rows:
     return Rows(table, sum(rows.n_bad for rows in parts))
 
 
-def _without(left: Interactions, drop: ndarray, reason: str, steps: list[Step]) -> Interactions:
+def _without(left: Interactions, drop: ndarray) -> tuple[Interactions, int]:
     n = int(drop.sum())
-    if n:
-        left = left.kept(~drop)
-        steps.append(left.step(reason, dropped=n))
-    return left
+    return (left.kept(~drop) if n else left), n
 
 
 def _doubled(left: Interactions, body: ndarray) -> tuple[ndarray, ndarray]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from symcere.graph import ShardedAdj
@@ -24,16 +24,19 @@ class ShardedSymcere(SymcereModel):
 
     Args:
         graph: The graph tower over a sharded adjacency.
-        text: The text tower over all nodes; the rows of the others are dropped.
-        n_users: How many of the nodes are users.
+        text: The text tower over the worker's own nodes.
+        n_users: How many of all nodes are users.
+        told: Which of all nodes have text.
         **more: As of SymcereModel. Positives, pairs, unit and profiles of pairs are its defaults.
     """
 
-    def __init__(self, graph: GraphTower, text: TextTower, n_users: int, **more: Any) -> None:
+    def __init__(
+        self, graph: GraphTower, text: TextTower, n_users: int, told: Bool[Tensor, " nodes"], **more: Any
+    ) -> None:
         assert isinstance(graph.adj, ShardedAdj)
-        self.shard = graph.adj.shard
-        text.features = text.features[self.shard.own].clone()
+        text.told = told
         super().__init__(graph, text, n_users, **more)
+        self.shard = graph.adj.shard
 
     @property
     def replicated(self) -> tuple[Tensor, ...]:

@@ -136,6 +136,7 @@ class TextEncoder(ABC):
     """An encoder that turns each distinct text into a vector."""
 
     reads_text = True
+    conditioning: Conditioning
 
     @property
     def identity(self) -> str:

@@ -300,7 +300,9 @@ def _pooled(train: Dataset, vectors: Vectors, weight: ndarray, encoder: Encoder)
     known, review, row, n_rows = train.known_reviews, vectors.review, vectors.row, len(vectors)
     slot = np.full(n_rows, -1)
     if encoder.conditioning.kind != "none":
-        drawn = np.sort(rng.stream(0, "conditioning").permutation(n_rows)[:SAMPLE])
+        drawn = np.arange(min(n_rows, SAMPLE))  # texts stand in the order of their hashes: a random sample
+        if not encoder.reads_text:
+            drawn = np.sort(rng.stream(0, "conditioning").permutation(n_rows)[:SAMPLE])
         slot[drawn] = np.arange(len(drawn))
     n_sample = int((slot >= 0).sum())
     pools: list[Pool] = []

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +15,37 @@ from torch import nn
 
 from symcere.manifest import write_file
 
-_CURRENT: ContextVar["Checkpoints | None"] = ContextVar("checkpoints", default=None)
+_CURRENT: ContextVar["Keeper | None"] = ContextVar("checkpoints", default=None)
 _SHARE = 0.05  # of the time that saving may take
+
+
+class Keeper(Protocol):
+    """Where a fit keeps its state while it runs."""
+
+    def file(self, key: str) -> Path:
+        """The file of the fit with this key."""
+        ...
+
+    def begin(self) -> None:
+        """A fit begins."""
+        ...
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next checkpoint."""
+        ...
+
+    def save(self, key: str, state: dict[str, Any]) -> None:
+        """Keep the state of a fit."""
+        ...
+
+    def load(self, key: str) -> dict[str, Any] | None:
+        """The state of a fit, if one was left."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """The fit is done."""
+        ...
 
 
 @dataclass
@@ -83,7 +112,10 @@ class Checkpoints:
         self.file(key).unlink(missing_ok=True)
 
 
-def current_checkpoints() -> Checkpoints | None:
+Kept = TypeVar("Kept", bound=Keeper)
+
+
+def current_checkpoints() -> Keeper | None:
     """Where a fit begun now would keep its state; None where it would not."""
     return _CURRENT.get()
 
@@ -101,10 +133,23 @@ def checkpointing(folder: str | Path, every: float = 30.0) -> Iterator[Checkpoin
     Yields:
         The checkpoints.
     """
-    checkpoints = Checkpoints(Path(folder), every)
-    token = _CURRENT.set(checkpoints)
-    try:
+    with keeping(Checkpoints(Path(folder), every)) as checkpoints:
         yield checkpoints
+
+
+@contextlib.contextmanager
+def keeping(keeper: Kept) -> Iterator[Kept]:
+    """Let every fit inside keep its state there.
+
+    Args:
+        keeper: Where.
+
+    Yields:
+        The same.
+    """
+    token = _CURRENT.set(keeper)
+    try:
+        yield keeper
     finally:
         _CURRENT.reset(token)
 

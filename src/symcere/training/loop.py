@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.device import current_device
 from symcere.training.known import Mask
 from symcere.training.progress import Epoch, OnEpoch, Progress, recommender_of, restored, saved_state
-from symcere.training.text import profiles, without_own
+from symcere.training.text import profiles, told, without_own
 from symcere.training.tuning import choose_popularity_weight, some_users
 from symcere.workers import current_workers
 
@@ -70,22 +71,7 @@ def fit(
             that were encoded without it.
     """
     settings = settings or SymcereSettings()
-    features, generator = profiles(train, text), torch_generator(seed)
-    graph = graph_tower(train, settings, generator)
-    left_out = without_own(train, text) if settings.leave_one_out else None
-    model = _kind(settings)(
-        graph,
-        TextTower(features, settings.dim, settings.hidden, generator, left_out),
-        len(train.users),
-        temperature=settings.temperature,
-        text_weight=settings.text_weight,
-        propagated_weight=settings.propagated_weight,
-        positives=settings.positives,
-        pairs=settings.pairs,
-        unit=settings.unit,
-        text_in_graph=settings.w_text_in_graph,
-        distinct=settings.mask == "history" and not settings.leave_one_out,
-    )
+    model = symcere_model(train, text, settings, torch_generator(seed))
     return optimise(
         model,
         train,
@@ -97,6 +83,50 @@ def fit(
         seed=seed,
         on_epoch=on_epoch,
     )
+
+
+def symcere_model(
+    train: Dataset, text: TextFeatures, settings: SymcereSettings, generator: torch.Generator
+) -> SymcereModel:
+    """The model before its first step: of one process, or this worker's part of it.
+
+    Args:
+        train: The train part.
+        text: Profiles made from it.
+        settings: Its settings.
+        generator: Source of the initial values.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: If text and train do not fit together, or several workers cannot fit under these settings.
+    """
+    graph = graph_tower(train, settings, generator)
+    left_out = without_own(train, text) if settings.leave_one_out else None
+    shard = graph.adj.shard if isinstance(graph.adj, ShardedAdj) else None
+    features = profiles(train, text, shard.own if shard else None)
+    tower = TextTower(features, settings.dim, settings.hidden, generator, left_out)
+    how: dict[str, Any] = {
+        "temperature": settings.temperature,
+        "text_weight": settings.text_weight,
+        "propagated_weight": settings.propagated_weight,
+        "positives": settings.positives,
+        "pairs": settings.pairs,
+        "unit": settings.unit,
+        "text_in_graph": settings.w_text_in_graph,
+        "distinct": settings.mask == "history" and not settings.leave_one_out,
+    }
+    if not shard:
+        return SymcereModel(graph, tower, len(train.users), **how)
+    default = SymcereSettings()
+    for name in ("positives", "pairs", "unit", "leave_one_out", "w_text_in_graph"):
+        if getattr(settings, name) != getattr(default, name):
+            raise ConfigError(
+                f"Several workers fit SymCERE with {name}={getattr(default, name)!r} alone; found "
+                f"{getattr(settings, name)!r}. Take one worker."
+            )
+    return ShardedSymcere(graph, tower, len(train.users), told(text), **how)
 
 
 def optimise(
@@ -150,8 +180,8 @@ def optimise(
         checkpoints.begin()
         if saved := checkpoints.load(key):
             at = restored(saved, model, optimiser, draws, train, seen)
-            for told in at.told if on_epoch else ():
-                on_epoch(told)  # type: ignore[misc]
+            for earlier in at.told if on_epoch else ():
+                on_epoch(earlier)  # type: ignore[misc]
     began = time.perf_counter() - at.seconds
     for epoch in range(at.epoch, schedule.max_epochs + 1):
         if at.is_over(schedule):
@@ -176,16 +206,14 @@ def optimise(
         speed = n_learned / (time.perf_counter() - epoch_began)
         validated: tuple[float, float] | None = None
         if epoch % schedule.valid_every == 0 or epoch == schedule.max_epochs:
-            system = recommender_of(model, train, seen)
-            if workers.rank == 0:
-                system, ndcg = choose_popularity_weight(system, train, deciding, schedule.popularity_weights)
-                validated = (ndcg, system.popularity_weight)
-            ndcg, dial = workers.told(validated or (0.0, 0.0))
-            system, validated = system.with_popularity_weight(dial), (ndcg, dial)
+            system, ndcg = choose_popularity_weight(
+                recommender_of(model, train, seen), train, deciding, schedule.popularity_weights, workers
+            )
+            validated = (ndcg, system.popularity_weight)
             if at.best is None or ndcg > at.best[0]:
                 at.best = (ndcg, epoch, system)
         mean = {name: float(np.mean([step[name] for step in at.steps])) for name in at.steps[0]}
-        told = Epoch(
+        showed = Epoch(
             epoch=epoch,
             seconds=time.perf_counter() - began,
             interactions_per_second=speed,
@@ -201,9 +229,9 @@ def optimise(
             best_ndcg=at.best[0] if at.best else None,
         )
         at.epoch, at.steps = epoch + 1, []
-        at.told.append(told)
+        at.told.append(showed)
         if on_epoch:
-            on_epoch(told)
+            on_epoch(showed)
     if checkpoints:
         checkpoints.remove(key)
     assert at.best is not None  # the last epoch is always validated
@@ -282,20 +310,6 @@ def _shared(model: ShardedSymcere, parameters: Sequence[nn.Parameter], showed: T
         squares.append(square**2 / (workers.size if id(parameter) in whole else 1))
     workers.sum(showed)
     return workers.sum(torch.stack(squares))
-
-
-def _kind(settings: SymcereSettings) -> type[SymcereModel]:
-    """The model of one process, or of one of several workers."""
-    if current_workers().size == 1:
-        return SymcereModel
-    default = SymcereSettings()
-    for name in ("positives", "pairs", "unit", "leave_one_out", "w_text_in_graph"):
-        if getattr(settings, name) != getattr(default, name):
-            raise ConfigError(
-                f"Several workers fit SymCERE with {name}={getattr(default, name)!r} alone; found "
-                f"{getattr(settings, name)!r}. Take one worker."
-            )
-    return ShardedSymcere
 
 
 def _mass(known_mass: KnownMass, batch: Batch) -> float:

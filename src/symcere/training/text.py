@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
@@ -18,12 +18,13 @@ ReviewOfPair: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(users, items) of train pairs -> which train review each pair is."""
 
 
-def profiles(train: Dataset, text: TextFeatures) -> Float[Tensor, "nodes text_dim"]:
+def profiles(train: Dataset, text: TextFeatures, rows: slice | None = None) -> Float[Tensor, "nodes text_dim"]:
     """Profiles of all nodes, users first.
 
     Args:
         train: The train part.
         text: Profiles made from it.
+        rows: Of these nodes alone, from a first to a last one; of all if left out.
 
     Returns:
         One row a node; zero where there is no text.
@@ -37,7 +38,14 @@ def profiles(train: Dataset, text: TextFeatures) -> Float[Tensor, "nodes text_di
             f"Text features must have a row for each of {n_users} users and {n_items} items; found "
             f"{len(text.user)} and {len(text.item)}. Encode the same train part that is fitted."
         )
-    return torch.from_numpy(np.concatenate([text.user, text.item]))
+    begin, end = (rows.start, rows.stop) if rows else (0, n_users + n_items)
+    sides = text.user[begin:end], text.item[max(begin - n_users, 0) : max(end - n_users, 0)]
+    return torch.from_numpy(np.concatenate(sides))
+
+
+def told(text: TextFeatures) -> Bool[Tensor, " nodes"]:
+    """Which nodes have text, users first."""
+    return torch.from_numpy(np.concatenate([side.any(1) for side in (text.user, text.item)]))
 
 
 def review_vectors(train: Dataset, text: TextFeatures) -> Float[ndarray, "reviews text_dim"]:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from symcere import rng
@@ -15,6 +16,7 @@ from symcere.evaluation import metrics
 from symcere.ranking import Scorer, places
 from symcere.recommender import Recommender, Scored, unit_rows, with_unit_spread
 from symcere.training.config import POPULARITY_WEIGHTS
+from symcere.workers import ALONE, Workers
 
 System = TypeVar("System", bound=Scored)
 
@@ -42,7 +44,7 @@ def _valid_ndcg(
 
 
 def choose_popularity_weight(
-    system: System, train: Dataset, valid: HeldOut, popularity_weights: Sequence[float]
+    system: System, train: Dataset, valid: HeldOut, popularity_weights: Sequence[float], workers: Workers = ALONE
 ) -> tuple[System, float]:
     """Set the dial of a system to the value that is best on valid.
 
@@ -51,11 +53,23 @@ def choose_popularity_weight(
         train: Its train part.
         valid: What decides.
         popularity_weights: Values to try; the earlier wins a tie.
+        workers: Who shares the work; all have the same system.
 
     Returns:
         The system with its dial set, and its valid NDCG@10.
     """
-    ndcg = _valid_ndcg(lambda user: system.scores_at(user, popularity_weights), train, valid)
+
+    def scores_of(user: ndarray) -> Iterator[ndarray]:
+        return system.scores_at(user, popularity_weights)
+
+    if workers.size == 1:
+        ndcg = _valid_ndcg(scores_of, train, valid)
+    else:
+        users = np.unique(valid.user)
+        own = _of_users(valid, users[workers.share(len(users))])
+        n_own = len(np.unique(own.user))
+        total = _valid_ndcg(scores_of, train, own) * n_own if n_own else np.zeros(len(popularity_weights))
+        ndcg = workers.sum(torch.from_numpy(total)).numpy() / len(users)
     best = int(ndcg.argmax())
     return system.with_popularity_weight(popularity_weights[best]), float(ndcg[best])
 
@@ -65,8 +79,11 @@ def some_users(held_out: HeldOut, n_users: int, seed: int) -> HeldOut:
     users = np.unique(held_out.user)
     if len(users) <= n_users:
         return held_out
-    drawn = rng.stream(seed, "valid-users").choice(users, n_users, replace=False)
-    kept = np.isin(held_out.user, drawn)
+    return _of_users(held_out, rng.stream(seed, "valid-users").choice(users, n_users, replace=False))
+
+
+def _of_users(held_out: HeldOut, users: Int[ndarray, " some"]) -> HeldOut:
+    kept = np.isin(held_out.user, users)
     return dataclasses.replace(held_out, user=held_out.user[kept], item=held_out.item[kept])
 
 

@@ -1,0 +1,329 @@
+"""Raw files to a folder of Parquet on Ray: the reviews that one machine would keep, in the same order.
+
+Files are read where there is a processor. Reviews, without their words, are dealt into buckets by user, so that
+duplicates and users' counts are a bucket's own affair; items are counted over all buckets, again and again for the
+k-core. Then every part of every file is told which of its rows stay, and words are written.
+
+A task that dies with its worker is run again by Ray, and what it had made is made again; nothing is read from a
+folder without its manifest, which is written last.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy import ndarray
+
+from symcere import rng
+from symcere.data.filters import Filter, Sample
+from symcere.data.ingest import Ingestion
+from symcere.data.intake import nothing_usable
+from symcere.data.interactions import Step
+from symcere.data.items import Items, read_items
+from symcere.data.kcore import KCore
+from symcere.data.reviews import Reviews, wanted
+from symcere.distributed import intake
+from symcere.distributed.cluster import each, fetch, n_cpus, task, tree
+from symcere.distributed.intake import Count, parquet
+from symcere.distributed.storage import Storage, fetched, files_of
+from symcere.errors import DataError
+from symcere.manifest import code_digest, digest
+
+OnProgress = Callable[[float], None]
+
+_PART = "reviews-{:05d}.parquet"
+_ITEMS = "items.parquet"
+_BUCKET_BYTES = 256 * 2**20  # of raw files, a bucket
+
+
+def ingest(url: str, out: str, what: Ingestion, on_progress: OnProgress | None = None) -> dict[str, Any]:
+    """Read, clean, filter and write the reviews of raw files.
+
+    Args:
+        url: A file, or a folder of files of one kind: a path that all nodes see, or an address.
+        out: Folder to write.
+        what: Column map, filters and so on; its path is not looked at.
+        on_progress: Called with the share of files that is read.
+
+    Returns:
+        The manifest: source, steps, counts, files. One that stands there under the same inputs is up to date.
+
+    Raises:
+        DataError: If a file cannot be read, or nothing is left.
+        OutputError: If the folder cannot be written.
+    """
+    files = files_of(url)
+    key = digest(code_digest(), "distributed ingest", [_stamp(file) for file in files], _options(what))
+    storage = Storage(out)
+    if standing := storage.manifest(key):
+        return standing
+    fields, hashes = _ingest(files, storage, what, on_progress)
+    return storage.finish(key, fields, hashes)
+
+
+def ingest_into(what: Ingestion, out: str, on_progress: OnProgress | None = None) -> dict[str, Any]:
+    """The same into an empty folder, without a manifest: for a stage of a run, which writes its own.
+
+    Args:
+        what: File and filters.
+        out: The folder.
+        on_progress: Called with the share of files that is read.
+
+    Returns:
+        What a manifest says of it.
+    """
+    return _ingest(files_of(str(what.path.resolve())), Storage(out), what, on_progress)[0]
+
+
+def read_table(url: str, *, words: bool = True) -> Reviews:
+    """Read what `ingest` wrote.
+
+    Args:
+        url: Its folder.
+        words: Whether title and text are read; without, all that splits and fits look at is there.
+
+    Returns:
+        The reviews, in the order of the raw files.
+
+    Raises:
+        DataError: If the folder is not whole.
+    """
+    storage = Storage(url)
+    manifest = storage.manifest()
+    if manifest is None:
+        raise DataError(f"{url} is no ingested table, or not a whole one. Ingest it again.")
+    names = [name for name in storage.names() if name.startswith("reviews-")]
+    tables = [read_part(url, name, words=words) for name in names]
+    steps = tuple(Step(**step) for step in manifest["steps"])
+    return Reviews(pl.concat(tables), manifest["source"], steps, Items(_frame(storage, _ITEMS)))
+
+
+def read_part(url: str, name: str, *, words: bool = True) -> pl.DataFrame:
+    """Read one file of a table.
+
+    Args:
+        url: Folder.
+        name: File.
+        words: Whether title and text are read, or left empty.
+
+    Returns:
+        Columns SCHEMA.
+    """
+    from symcere.data.typed import SCHEMA
+
+    columns = [name for name in SCHEMA if words or name not in ("title", "text")]
+    table = _frame(Storage(url), name, columns)
+    return table.with_columns(pl.lit("").alias(name) for name in SCHEMA if name not in columns).select(SCHEMA.names())
+
+
+def _frame(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    import pyarrow.parquet as pq
+
+    with storage.open(name) as file:
+        table = pl.from_arrow(pq.read_table(file, columns=columns))
+    assert isinstance(table, pl.DataFrame)
+    return table
+
+
+def _ingest(
+    files: Sequence[str], storage: Storage, what: Ingestion, on_progress: OnProgress | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Do it; returns fields of the manifest, and hashes of the files that were written."""
+    for name in storage.names():  # what a killed one left
+        if name.startswith("raw-"):
+            storage.remove(name)
+    asked = wanted(what.source, what.columns)
+    n_buckets = max(1, min(1_000, sum(_size(file) for file in files) // _BUCKET_BYTES), min(n_cpus(), 64))
+    reads = [
+        task(intake.read_file, 2 + n_buckets).remote(n, file, asked, what.skip_bad, storage.url, n_buckets)
+        for n, file in enumerate(files)
+    ]
+    found = dict(each([refs[0] for refs in reads], on_progress))
+    read = [found[n] for n in range(len(files))]
+    for file, one in zip(files, read, strict=True):
+        if one.source != read[0].source:
+            raise DataError(
+                f"{file} is {one.source}, and {files[0]} beside it {read[0].source}. The files of a folder are read "
+                "as one; move away what does not belong to it."
+            )
+    buckets = _Buckets([task(intake.gather).remote(*(refs[2 + b] for refs in reads)) for b in range(n_buckets)])
+    steps = buckets.clean(
+        files[0] if len(files) == 1 else files[0].rpartition("/")[0], sum(one.n_bad for one in read)
+    )
+    for chosen in what.filters:
+        steps.append(buckets.core(chosen) if isinstance(chosen, KCore) else buckets.keep(chosen))
+    parts = [part for one in read for part in one.parts]
+    hashes, lacking = buckets.write(storage, parts)
+    items = _items(what, [refs[1] for refs in reads]).only(buckets.standing)
+    hashes[_ITEMS] = storage.write(_ITEMS, parquet(items.table))
+    for part in parts:
+        storage.remove(intake.raw_name(part))
+    return {
+        "source": read[0].source,
+        "steps": [asdict(step) for step in steps],
+        "n_without_text": lacking[0],
+        "n_without_time": lacking[1],
+        "n_titles": int((items.table["title"] != "").sum()),
+    }, hashes
+
+
+class _Buckets:
+    """All buckets, as refs; every method sends tasks, and replaces them by what the tasks made of them."""
+
+    def __init__(self, refs: Sequence[Any]) -> None:
+        self.refs = list(refs)
+        ids = tree(intake.joined, [task(intake.items_in).remote(ref) for ref in refs])
+        self.items: pl.Series = fetch(ids)
+        self.n_items = len(self.items)
+        self.standing = self.items
+        self._read = self._step(intake.numbered, ids)
+
+    def clean(self, path: str, n_bad: int) -> list[Step]:
+        """Drop what cannot be used; returns the steps so far."""
+        steps = [_said("read", self._read, n_bad)]
+        told = self._each(intake.clean, self.n_items)
+        for at, (reason, _) in enumerate(told[0]):
+            count = _total([counts[at][1] for counts in told])
+            if count.dropped:
+                steps.append(_said(reason, count))
+        if not steps[-1].n_reviews:
+            raise nothing_usable(path, steps)
+        return steps
+
+    def keep(self, chosen: Filter) -> Step:
+        """Apply a filter that looks at each review alone, or at each user."""
+        drawn: list[ndarray | None] = [None] * len(self.refs)
+        if isinstance(chosen, Sample):
+            ids = fetch([task(intake.users_in).remote(ref) for ref in self.refs])
+            everyone = pl.concat(ids)
+            value = np.empty(len(everyone))
+            value[everyone.arg_sort().to_numpy()] = rng.stream(chosen.seed, "sample").random(len(everyone))
+            drawn = list(np.split(value, np.cumsum([len(part) for part in ids])[:-1]))
+        pairs = [
+            task(intake.keep, 2).remote(ref, chosen, self.n_items, own)
+            for ref, own in zip(self.refs, drawn, strict=True)
+        ]
+        self.refs, told = [pair[0] for pair in pairs], fetch([pair[1] for pair in pairs])
+        counts = [one for one in told if isinstance(one, Count)]
+        if not counts:
+            raise DataError(next(one for one in told if isinstance(one, str)))
+        count = _total(counts)
+        if not count.n_reviews:
+            raise DataError(f"The filter {chosen.name!r} left 0 of {count.dropped:,} reviews. Loosen it.")
+        self._stand(count)
+        return _said(chosen.name, count)
+
+    def core(self, chosen: KCore) -> Step:
+        """Take the k-core: drop rare items everywhere, then users, until nothing more falls."""
+        before = list(self.refs)
+        dropped = self._peel(chosen.k, chosen.k if chosen.item_k is None else chosen.item_k)
+        count = _total(fetch([task(intake.counted).remote(ref, 0, self.n_items) for ref in self.refs]))
+        if not count.n_reviews:
+            raise self._too_high(chosen, before, dropped)
+        self._stand(count)
+        return Step(chosen.name, count.n_reviews, count.n_users, count.n_items, dropped)
+
+    def write(self, storage: Storage, parts: Sequence[int]) -> tuple[dict[str, str], tuple[int, int]]:
+        """Write the reviews that stand; returns hashes, and how many lack text and date."""
+        told = [task(intake.places, 1 + len(parts)).remote(ref, list(parts)) for ref in self.refs]
+        known = fetch([refs[0] for refs in told])
+        n = np.sum([counts for counts, _ in known], axis=0)
+        filled = np.flatnonzero(n)
+        writes = [
+            task(intake.write_part).remote(
+                storage.url, parts[part], _PART.format(at), *(refs[1 + part] for refs in told)
+            )
+            for at, part in enumerate(filled.tolist())
+        ]
+        hashes = {name: sha for _, (name, sha, _) in each(writes)}
+        without_text, without_time = (sum(lacking[which] for _, lacking in known) for which in (0, 1))
+        return hashes, (without_text, without_time)
+
+    def _peel(self, k: int, item_k: int) -> int:
+        counts = fetch(tree(intake.added, [task(intake.degrees).remote(ref, self.n_items) for ref in self.refs]))
+        dropped = 0
+        while True:
+            rare = np.packbits(counts < item_k)
+            triples = [task(intake.peel, 3).remote(ref, rare, k, self.n_items) for ref in self.refs]
+            self.refs = [refs[0] for refs in triples]
+            counts = fetch(tree(intake.added, [refs[1] for refs in triples]))
+            fell = sum(fetch([refs[2] for refs in triples]))
+            if not fell:
+                return dropped
+            dropped += fell
+
+    def _too_high(self, chosen: KCore, before: Sequence[Any], n: int) -> DataError:
+        """Find the largest k that leaves something: cores are nested, so halving finds it."""
+        low, high, left = 0, max(chosen.k, chosen.item_k or 1) - 1, 0
+        while low < high:
+            middle = (low + high + 1) // 2
+            self.refs = list(before)
+            still = n - self._peel(middle, middle)
+            low, high, left = (middle, high, still) if still else (low, middle - 1, left)
+        both = f"{'' if chosen.item_k is None else f', item_k={chosen.item_k}'}"
+        return DataError(
+            f"k_core(k={chosen.k}{both}) left 0 of {n:,} reviews. Lower k (--k-core): at k={low}, {left:,} remain."
+        )
+
+    def _each(self, work: Callable[..., Any], *more: Any) -> list[Any]:
+        """Replace each bucket by what a task makes of it; returns what the tasks told."""
+        pairs = [task(work, 2).remote(ref, *more) for ref in self.refs]
+        self.refs = [pair[0] for pair in pairs]
+        told: list[Any] = fetch([pair[1] for pair in pairs])
+        return told
+
+    def _step(self, work: Callable[..., Any], *more: Any) -> Count:
+        return _total(self._each(work, *more))
+
+    def _stand(self, count: Count) -> None:
+        there = np.unpackbits(count.items, count=self.n_items).astype(bool)
+        self.standing = self.items.filter(pl.Series(there))
+
+
+def _said(name: str, count: Count, dropped: int | None = None) -> Step:
+    n = count.dropped if dropped is None else dropped
+    return Step(name, count.n_reviews, count.n_users, count.n_items, n)
+
+
+def _total(counts: Sequence[Count]) -> Count:
+    total, *more = counts
+    for count in more:
+        total += count
+    return total
+
+
+def _items(what: Ingestion, refs: Sequence[Any]) -> Items:
+    """What files say of their items, the first first; completed by a file of items."""
+    tables = [table for table in fetch(list(refs)) if table is not None]
+    found = Items()
+    for table in tables:
+        found = found.completed(Items(table))
+    if what.items:
+        with fetched(str(what.items)) as path:
+            found = read_items(path, source=what.source).completed(found)
+    return found
+
+
+def _options(what: Ingestion) -> list[Any]:
+    chosen = [repr(each) for each in what.filters]
+    items = _stamp(str(what.items)) if what.items else None
+    return [what.source.name if what.source else None, dict(what.columns or {}), what.skip_bad, chosen, items]
+
+
+def _stamp(url: str) -> list[Any]:
+    """Name, size and age of a file: what tells it from another without reading it."""
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(url)
+    try:
+        about = fs.info(path)
+    except OSError as error:
+        raise DataError(f"{url} does not exist or cannot be read ({error}). Check the address.") from error
+    age = next((str(about[name]) for name in ("ETag", "etag", "mtime", "LastModified") if name in about), "")
+    return [path.rpartition("/")[2], about.get("size"), age]
+
+
+def _size(url: str) -> int:
+    return int(_stamp(url)[1] or 0)

@@ -1,0 +1,195 @@
+"""A folder on any file system that fsspec knows: a path, s3://, gs:// and so on. What is not whole is not there."""
+
+import contextlib
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+from symcere.errors import ConfigError, DataError, OutputError
+from symcere.manifest import NAME, VERSION, write_file
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder. It is named by its address alone, so it can be handed to another process or machine.
+
+    Args:
+        url: A path that all machines see, or the address of an object store.
+    """
+
+    url: str
+
+    @cached_property
+    def _at(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        try:
+            fs, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(f"{self.url} cannot be opened: {error}. Install what fsspec needs for it.") from error
+        return fs, root.rstrip("/")
+
+    @property
+    def local(self) -> Path | None:
+        """Its path, where it lies on a file system of this machine."""
+        fs, root = self._at
+        return Path(root) if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)) else None
+
+    def write(self, name: str, raw: bytes) -> str:
+        """Write a file, whole or not at all.
+
+        Args:
+            name: Within the folder.
+            raw: Its content.
+
+        Returns:
+            Its SHA-256.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        if self.local:
+            write_file(self.local / name, raw)
+        else:
+            fs, root = self._at
+            with self._writing(name):
+                fs.pipe_file(f"{root}/{name}", raw)  # an object is there when all of it is
+        return hashlib.sha256(raw).hexdigest()
+
+    def read(self, name: str) -> bytes:
+        """Read a file.
+
+        Args:
+            name: Within the folder.
+
+        Returns:
+            Its content.
+
+        Raises:
+            DataError: If it is not there.
+        """
+        fs, root = self._at
+        try:
+            return cast(bytes, fs.cat_file(f"{root}/{name}"))
+        except OSError as error:
+            raise DataError(f"{self.url}/{name} cannot be read: {error}.") from error
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading, also in the middle."""
+        fs, root = self._at
+        return cast(BinaryIO, fs.open(f"{root}/{name}", "rb"))
+
+    def names(self) -> list[str]:
+        """Names of the files in it, in order; none where there is no such folder."""
+        fs, root = self._at
+        fs.invalidate_cache()
+        try:
+            found = fs.ls(root, detail=True)
+        except OSError:
+            return []
+        return sorted(entry["name"].rpartition("/")[2] for entry in found if entry["type"] == "file")
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        fs, root = self._at
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm_file(f"{root}/{name}")
+
+    def finish(self, key: str, fields: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+        """Write the manifest: from now on the folder counts as whole.
+
+        Args:
+            key: Digest of all that decided the content.
+            fields: More entries.
+            files: Name -> SHA-256.
+
+        Returns:
+            The manifest.
+        """
+        manifest = {"key": key, "symcere": VERSION, **fields, "files": dict(sorted(files.items()))}
+        self.write(NAME, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
+        return manifest
+
+    def manifest(self, key: str | None = None) -> dict[str, Any] | None:
+        """The manifest, where the folder is whole: all files there, and each with its hash.
+
+        Args:
+            key: What the folder must have been made under; any if left out.
+
+        Returns:
+            The manifest, or None.
+        """
+        try:
+            manifest = json.loads(self.read(NAME))
+            whole = key in (None, manifest["key"]) and all(
+                hashlib.sha256(self.read(name)).hexdigest() == sha for name, sha in manifest["files"].items()
+            )
+        except (DataError, ValueError, KeyError, TypeError):
+            return None
+        return manifest if whole else None
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # every object store has errors of its own
+            raise OutputError(f"Cannot write {self.url}/{name}: {error}. Finished stages are kept.") from error
+
+
+@contextlib.contextmanager
+def fetched(url: str) -> Iterator[Path]:
+    """A file as a path of this machine: itself where it lies here, a copy for a while where it does not.
+
+    Args:
+        url: Path or address.
+
+    Yields:
+        The path; its name is that of the file.
+
+    Raises:
+        DataError: If it cannot be fetched.
+    """
+    folder, _, name = url.rpartition("/")
+    storage = Storage(folder or ".")
+    if storage.local:
+        yield storage.local / name
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / name
+        fs, root = fsspec.core.url_to_fs(url)
+        try:
+            fs.get_file(root, str(path))
+        except OSError as error:
+            raise DataError(f"{url} cannot be read: {error}. Check the address and the credentials.") from error
+        yield path
+
+
+def files_of(url: str) -> list[str]:
+    """The files behind a path or address.
+
+    Args:
+        url: A file, or a folder of files.
+
+    Returns:
+        The file itself, or the files of the folder in the order of their names, without hidden ones.
+
+    Raises:
+        DataError: If there is none.
+    """
+    storage = Storage(url.rstrip("/"))
+    found = [name for name in storage.names() if not name.startswith(".")]
+    if storage.local and storage.local.is_file():
+        return [url]
+    if not found:
+        fs, root = fsspec.core.url_to_fs(url)
+        if fs.exists(root) and not fs.isdir(root):
+            return [url]
+        raise DataError(f"{url} is no file and no folder with files in it. Check the address.")
+    if found == [url.rpartition("/")[2]] and not storage.local:
+        return [url]  # an object store lists a file as a folder of itself
+    return [f"{url.rstrip('/')}/{name}" for name in found]

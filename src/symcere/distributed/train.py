@@ -1,0 +1,387 @@
+"""`fit` on Ray Train: one worker a share of the nodes, gloo between processors and nccl between GPUs.
+
+Each worker holds its rows of the layer-0 table, of Adam's moments and of the text profiles; all of them draw the same
+batches. State goes to storage every so often, by every worker; when one of them dies, all begin again from there.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from symcere.data.dataset import REVIEW, Dataset, HeldOut
+from symcere.data.typed import SCHEMA
+from symcere.distributed.cluster import LOCAL, n_cpus, said
+from symcere.distributed.storage import Storage
+from symcere import errors
+from symcere.errors import ClusterError, DataError, SymcereError
+from symcere.graph import norm_adj, shard_of
+from symcere.manifest import code_digest, digest, digest_array
+from symcere.recommender import Recommender
+from symcere.text.features import TextFeatures
+from symcere.training.checkpoint import Keeper, keeping
+from symcere.training.config import SymcereSettings
+from symcere.training.device import on_device
+from symcere.training.loop import fit as fit_here
+from symcere.training.progress import Epoch, OnEpoch
+from symcere.workers import Workers, working_as
+
+_MODEL = "model"
+_EPOCHS = "epochs.json"
+_ERROR = "error.json"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every worker is given.
+
+    Args:
+        train: The train part, without words.
+        valid: The valid part.
+        text: The profiles.
+        settings: How to fit.
+        seed: Of everything.
+        out: Where the recommender goes.
+        every: Seconds between two checkpoints.
+        device: "cpu" or "cuda".
+    """
+
+    train: Dataset
+    valid: HeldOut
+    text: TextFeatures
+    settings: SymcereSettings
+    seed: int
+    out: str
+    every: float
+    device: str
+
+
+def fit(
+    train: Dataset,
+    text: TextFeatures,
+    *,
+    valid: HeldOut,
+    storage: str,
+    settings: SymcereSettings | None = None,
+    seed: int = 0,
+    n_workers: int | None = None,
+    gpu: bool = False,
+    every: float = 60.0,
+    max_failures: int = 8,
+    on_epoch: OnEpoch | None = None,
+) -> Recommender:
+    """Fit SymCERE by several workers: what `symcere.fit` gives, to rounding.
+
+    Every worker computes its part of the same global batches; so their number changes how long it takes and what a
+    worker holds, not what is learned.
+
+    Args:
+        train: The train part; its words are not needed.
+        text: Profiles made from it.
+        valid: Decides when to stop and where the dial stands.
+        storage: Folder of checkpoints and of the result: a path that all nodes see, or an address. A fit of the same
+            data, settings and seed that stands there is up to date; one that was killed goes on.
+        settings: SymcereSettings() if left out.
+        seed: Of initial values, order of batches and negatives.
+        n_workers: How many; one a processor (or GPU) if left out.
+        gpu: Whether each has a GPU of its own.
+        every: Seconds between two checkpoints.
+        max_failures: How often workers may die before the fit is given up.
+        on_epoch: Called after each epoch, a moment later.
+
+    Returns:
+        The recommender of the best epoch.
+
+    Raises:
+        ConfigError: If the loss diverges, or several workers cannot fit under these settings.
+        ClusterError: If workers die too often, or there are fewer processors than workers.
+    """
+    import ray
+
+    settings = settings or SymcereSettings()
+    n = n_workers or max(1, int(ray.cluster_resources().get("GPU", 0)) if gpu else n_cpus())  # type: ignore[no-untyped-call]
+    if not gpu and n > n_cpus():
+        raise ClusterError(f"{n} workers need {n} processors; the cluster has {n_cpus()}. Ask for fewer workers.")
+    contents = [digest_array(part) for part in (train.user, train.item, valid.user, valid.item, text.user, text.item)]
+    ids = digest(train.users.ids, train.items.ids)
+    key = digest(code_digest(), "distributed fit", contents, ids, settings.model_dump(mode="json"), seed, n > 1)
+    out = f"{storage.rstrip('/')}/fit-{key[:16]}"
+    if found := _result(out, key):
+        recommender, epochs = found
+        for epoch in epochs if on_epoch else ():
+            on_epoch(epoch)  # type: ignore[misc]
+        return recommender
+    wordless = pl.DataFrame({name: pl.repeat(None, len(train), dtype=SCHEMA[name], eager=True) for name in REVIEW})
+    light = Dataset(train.users, train.items, train.user, train.item, wordless)
+    task = _Task(light, valid, text, settings, seed, out, every, "cuda" if gpu else "cpu")
+    with _told(on_epoch) as bell:
+        _train(ray.put(task), bell, n, gpu, out, max_failures)
+    if _ERROR in Storage(out).names():
+        kind, message = json.loads(Storage(out).read(_ERROR))
+        Storage(out).remove(_ERROR)
+        raise getattr(errors, kind)(message)
+    done = _result(out, None)
+    if done is None:
+        raise ClusterError(f"The workers left no whole result in {out}. Run the same again.")
+    recommender, epochs = done
+    Storage(out).finish(key, {"n_workers": n}, {name: _sha(out, name) for name in _files(out)})
+    told = bell.n if bell else 0
+    for epoch in epochs[told:] if on_epoch else ():
+        on_epoch(epoch)  # type: ignore[misc]
+    return recommender
+
+
+def _train(task: Any, bell: Any, n: int, gpu: bool, out: str, max_failures: int) -> None:
+    """Let Ray Train run the workers."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"task": [task], "bell": bell.queue if bell else None},
+        scaling_config=ray.train.ScalingConfig(num_workers=n, use_gpu=gpu),
+        run_config=ray.train.RunConfig(
+            name="checkpoints",
+            storage_path=out,
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with said("fit"):
+        trainer.fit()
+
+
+def _work(config: Mapping[str, Any]) -> None:
+    """One worker's part."""
+    import ray
+    import ray.train
+
+    context = ray.train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    task: _Task = ray.get(config["task"][0])
+    queue, epochs = config["bell"], []
+
+    def tell(epoch: Epoch) -> None:
+        epochs.append(asdict(epoch))
+        if rank == 0 and queue is not None:
+            queue.put_nowait(asdict(epoch))
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, n_threads))
+    with (
+        working_as(rank, size) as workers,
+        on_device(f"cuda:{ray.train.torch.get_device().index or 0}" if task.device == "cuda" else "cpu"),
+        keeping(_TrainCheckpoints(workers, task.train, task.every)),
+    ):
+        try:
+            model = fit_here(
+                task.train, task.text, valid=task.valid, settings=task.settings, seed=task.seed, on_epoch=tell
+            )
+        except SymcereError as error:  # the same at every worker, and the same if they tried again
+            if rank == 0:
+                Storage(task.out).write(_ERROR, json.dumps([type(error).__name__, str(error)]).encode())
+            workers.told([0.0])
+            return
+        if rank == 0:
+            storage = Storage(task.out)
+            with tempfile.TemporaryDirectory() as temporary:
+                model.save(Path(temporary) / _MODEL)
+                for file in sorted((Path(temporary) / _MODEL).iterdir()):
+                    storage.write(f"{_MODEL}/{file.name}", file.read_bytes())
+            storage.write(_EPOCHS, json.dumps(epochs).encode())
+        workers.told([0.0])  # nobody leaves before the result is there
+    ray.train.report({"sent": workers.sent, "rank": rank})
+
+
+@dataclass
+class _TrainCheckpoints(Keeper):
+    """Keeps state by Ray Train: each worker hands over its own file, and a checkpoint counts when all have.
+
+    Args:
+        workers: Who they are.
+        train: For dealing rows anew, where another number of workers goes on.
+        every: Seconds between two of them.
+    """
+
+    workers: Workers
+    train: Dataset
+    every: float
+    _next: float = field(default=0.0, init=False, repr=False)
+
+    def file(self, key: str) -> Path:
+        """Stands in storage, not in a file of this machine."""
+        return Path(f"/nowhere/{key[:16]}")
+
+    def begin(self) -> None:
+        """A fit begins."""
+        self._next = time.monotonic() + self.every
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next."""
+        return time.monotonic() >= self._next
+
+    def save(self, key: str, state: dict[str, Any]) -> None:
+        """Hand over the state of this worker."""
+        import ray.train
+
+        del key
+        with tempfile.TemporaryDirectory() as temporary:
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            (Path(temporary) / f"rank-{self.workers.rank:05d}-of-{self.workers.size:05d}.pt").write_bytes(
+                buffer.getvalue()
+            )
+            ray.train.report({"epoch": state["epoch"]}, checkpoint=ray.train.Checkpoint.from_directory(temporary))
+        self._next = time.monotonic() + self.every
+
+    def load(self, key: str) -> dict[str, Any] | None:
+        """The last state that all workers handed over, the rows dealt anew where there were more or fewer."""
+        import ray.train
+
+        del key
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        with checkpoint.as_directory() as folder:
+            files = sorted(Path(folder).glob("rank-*.pt"))
+            if len(files) == self.workers.size:
+                return _loaded(files[self.workers.rank])
+            return dealt_anew([_loaded(file) for file in files], self.train, self.workers)
+
+    def remove(self, key: str) -> None:
+        """Ray Train keeps the last ones, for whoever asks for the same again."""
+
+
+def _loaded(file: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def dealt_anew(states: Sequence[dict[str, Any]], train: Dataset, workers: Workers) -> dict[str, Any]:
+    """The state of a worker, from those of another number of workers: rows of the first parameter are dealt anew.
+
+    Args:
+        states: Of all workers that there were.
+        train: What rows are dealt by.
+        workers: Who there are now.
+
+    Returns:
+        The state that the caller's worker goes on from.
+    """
+    adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
+    own = shard_of(adj, workers).own
+    state = copy.deepcopy(states[0])
+
+    def rows(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(list(parts))[own].clone()
+
+    state["parameters"][0] = rows([each["parameters"][0] for each in states])
+    for name in ("exp_avg", "exp_avg_sq"):
+        state["optimiser"]["state"][0][name] = rows([each["optimiser"]["state"][0][name] for each in states])
+    return state
+
+
+@dataclass
+class _Bell:
+    """Epochs on their way from the first worker to who asked to be told.
+
+    Args:
+        queue: Where they lie.
+        on_epoch: Who is told.
+        n: How many epochs were told.
+    """
+
+    queue: Any
+    on_epoch: OnEpoch
+    n: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def ring(self) -> None:
+        """Tell, until it is over."""
+        while not self.over.wait(0.2):
+            with contextlib.suppress(Exception):  # the queue goes with its node; what is missed is told at the end
+                for told in self.queue.get_nowait_batch(self.queue.qsize()):
+                    if told["epoch"] == self.n + 1:  # a fit that goes on from a checkpoint tells all again
+                        self.n += 1
+                        self.on_epoch(Epoch(**told))
+
+
+@contextlib.contextmanager
+def _told(on_epoch: OnEpoch | None) -> Iterator[_Bell | None]:
+    if on_epoch is None:
+        yield None
+        return
+    from ray.util.queue import Queue
+
+    bell = _Bell(Queue(actor_options={"num_cpus": 0}), on_epoch)
+    thread = threading.Thread(target=bell.ring, daemon=True)
+    thread.start()
+    try:
+        yield bell
+    finally:
+        bell.over.set()
+        thread.join(5)
+        with contextlib.suppress(Exception):
+            bell.queue.shutdown()
+
+
+def _files(out: str) -> list[str]:
+    return [_EPOCHS, *(f"{_MODEL}/{name}" for name in Storage(f"{out}/{_MODEL}").names())]
+
+
+def _sha(out: str, name: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(Storage(out).read(name)).hexdigest()
+
+
+def _result(out: str, key: str | None) -> tuple[Recommender, list[Epoch]] | None:
+    """What the workers left; under a key, only where the folder is whole."""
+    storage = Storage(out)
+    if key is not None and storage.manifest(key) is None:
+        return None
+    try:
+        epochs = [Epoch(**told) for told in json.loads(storage.read(_EPOCHS))]
+    except DataError:
+        return None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / _MODEL
+        folder.mkdir()
+        for name in Storage(f"{out}/{_MODEL}").names():
+            (folder / name).write_bytes(storage.read(f"{_MODEL}/{name}"))
+        model = Recommender.load(folder)
+        return _in_memory(model), epochs
+
+
+def _in_memory(model: Recommender) -> Recommender:
+    """The recommender without the files that its arrays are mapped from."""
+    import dataclasses
+
+    from symcere.towers import Towers
+
+    towers = model.towers
+    if towers:
+        towers = Towers.of({name: np.array(array) for name, array in towers.tensors.items()}, towers.about)
+    return dataclasses.replace(
+        model,
+        seen=model.seen.copy(),
+        popularity=np.array(model.popularity),
+        user_emb=np.array(model.user_emb),
+        item_emb=np.array(model.item_emb),
+        towers=towers,
+    )
+
+
+__all__ = ["LOCAL", "dealt_anew", "fit"]
