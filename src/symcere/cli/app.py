@@ -1,8 +1,10 @@
 """The application: its name, its version, and how it ends."""
 
+import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -10,7 +12,7 @@ import typer
 from symcere.cli.screen import (
     fail,
 )
-from symcere.errors import SymcereError
+from symcere.errors import ConfigError, SymcereError
 from symcere.manifest import VERSION
 
 app = typer.Typer(
@@ -23,17 +25,52 @@ app = typer.Typer(
     help="From a file of raw reviews to measured recommendations.\n\n"
     "SymCERE fuses who bought what with what people wrote about it. One command reads a review file, splits "
     "it, fits SymCERE and the baselines, compares them on held-out interactions and writes a report.",
-    epilog="Start with [bold]symcere demo[/], then [bold]symcere run YOUR_FILE[/].",
+    epilog="Start with [bold]symcere demo[/], then [bold]symcere run YOUR_FILE[/]; on a cluster, "
+    "[bold]symcere --on ray://HEAD:10001 run YOUR_FILE[/].",
 )
 
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ADDRESS",
+            help="Run the stages on Ray: ray://HEAD:10001, auto on a node, or local for one of this machine. "
+            "All nodes must see input and --out under the same paths.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="With --on: how many processes fit SymCERE together.")
+    ] = 1,
+    worker_gpus: Annotated[
+        bool, typer.Option("--worker-gpus", help="With --on: each of these has a GPU of its own.")
+    ] = False,
 ) -> None:
     if version:
         typer.echo(f"symcere {VERSION}")
         raise typer.Exit
+    if on is not None:
+        context.with_resource(_on_ray(on, workers, gpu=worker_gpus))
+    elif workers > 1 or worker_gpus:
+        raise ConfigError(
+            "--workers and --worker-gpus are of a Ray: name one, as in symcere --on local --workers 2 run FILE."
+        )
+
+
+@contextlib.contextmanager
+def _on_ray(address: str, n_workers: int, *, gpu: bool) -> Iterator[None]:
+    """Let the stages of the command run on Ray."""
+    from symcere.distributed.cluster import connected
+    from symcere.distributed.verbs import RayVerbs
+    from symcere.pipeline.verbs import running_on
+
+    with connected(address) as cluster, running_on(RayVerbs(cluster, n_workers, gpu)):
+        yield
 
 
 def main() -> None:

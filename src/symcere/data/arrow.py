@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 
@@ -50,6 +51,30 @@ def map_arrow(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pl
         except (pa.ArrowException, OSError, KeyError) as error:
             raise DataError(f"{path} is a damaged Arrow file ({str(error).splitlines()[0][:200]}).") from error
     return pl.concat(parts, rechunk=True)  # of one chunk polars gathers views, of several it copies the text
+
+
+def read_own_parquet(file: Path | BinaryIO, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read a Parquet file that we wrote.
+
+    Args:
+        file: The file, or its path.
+        columns: Which columns; all if left out.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pl.from_arrow(pq.read_table(file, columns=columns and list(columns)))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file} is a damaged Parquet file ({str(error).splitlines()[0][:200]}).") from error
+    assert isinstance(table, pl.DataFrame)
+    return table
 
 
 def _view(kind: object) -> object:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from symcere.data.arrow import map_arrow, write_arrow
+from symcere.data.arrow import map_arrow, read_own_parquet, write_arrow
 from symcere.data.filters import Filter, apply_filters
 from symcere.data.formats.raw import Meter
 from symcere.data.intake import take_in
@@ -115,8 +115,10 @@ def load_reviews(folder: Path, manifest: Mapping[str, Any]) -> Reviews:
     Raises:
         DataError: If the folder holds no reviews, or a file is damaged.
     """
-    parts = sorted(folder.glob(_PART.replace("{:05d}", "*")))
-    if not parts:
-        raise DataError(f"{folder} holds no reviews. Make it again with symcere ingest.")
     steps = tuple(Step(**step) for step in manifest["steps"])
-    return Reviews(map_arrow(parts), manifest["source"], steps, Items(map_arrow([folder / _ITEMS])))
+    if parts := sorted(folder.glob(_PART.replace("{:05d}", "*"))):
+        return Reviews(map_arrow(parts), manifest["source"], steps, Items(map_arrow([folder / _ITEMS])))
+    if parts := sorted(folder.glob("reviews-*.parquet")):  # ingested on Ray
+        tables = pl.concat([read_own_parquet(part) for part in parts])
+        return Reviews(tables, manifest["source"], steps, Items(read_own_parquet(folder / "items.parquet")))
+    raise DataError(f"{folder} holds no reviews. Make it again with symcere ingest.")

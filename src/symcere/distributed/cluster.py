@@ -3,8 +3,11 @@
 import contextlib
 import logging
 import os
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from symcere.errors import ClusterError, ConfigError, SymcereError
@@ -15,7 +18,6 @@ Result = TypeVar("Result")
 LOCAL = "local"
 """The address of a Ray of one's own on this machine, which ends with the command."""
 
-_SECONDS_TO_CONNECT = 30
 _FAN = 8  # results that one task joins
 
 
@@ -27,21 +29,22 @@ class Cluster:
         address: Where.
         n_cpus: Processors of all its nodes.
         n_gpus: GPUs of all its nodes.
-        through_client: Whether this process is outside of it and talks to it by ray://: then whole stages are sent.
     """
 
     address: str
     n_cpus: int
     n_gpus: int
-    through_client: bool
 
-    def run(self, stage: str, work: Callable[..., Result], *args: Any) -> Result:
-        """Do the work of a stage, on the cluster where this process is outside of it.
+    def run(
+        self, stage: str, work: Callable[..., Result], *args: Any, tell: Callable[[Any], None] | None = None
+    ) -> Result:
+        """Do the work of a stage in a process of the cluster.
 
         Args:
             stage: Its name, for messages.
             work: What to do.
             *args: Its arguments.
+            tell: Called here with what the work tells its last argument, a function, there.
 
         Returns:
             What it returned.
@@ -52,11 +55,62 @@ class Cluster:
         """
         import ray
 
-        with said(stage):
-            if not self.through_client:
-                return work(*args)
-            sent: Result = ray.get(ray.remote(num_cpus=0, max_retries=2)(work).remote(*args))
+        with said(stage), telling(tell) as send:
+            more = [send] if tell else []
+            sent: Result = ray.get(ray.remote(num_cpus=0, max_retries=2)(work).remote(*args, *more))
             return sent
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Tells somebody in another process; what cannot be told is lost, and the work goes on.
+
+    Args:
+        queue: How.
+    """
+
+    queue: Any
+
+    def __call__(self, value: Any) -> None:
+        """Tell."""
+        with contextlib.suppress(Exception):
+            self.queue.put_nowait(value)
+
+
+@contextlib.contextmanager
+def telling(tell: Callable[[Any], None] | None) -> Iterator[Sender | None]:
+    """Let other processes tell this one.
+
+    Args:
+        tell: Called here, by a thread, with each value.
+
+    Yields:
+        What the others call; None where nobody listens.
+    """
+    if tell is None:
+        yield None
+        return
+    from ray.util.queue import Queue
+
+    queue, over = Queue(actor_options={"num_cpus": 0}), threading.Event()
+
+    def listen() -> None:
+        last = False
+        while not last:
+            last = over.wait(0.2)
+            with contextlib.suppress(Exception):  # the queue may go with its node
+                for value in queue.get_nowait_batch(queue.qsize()):
+                    tell(value)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield Sender(queue)
+    finally:
+        over.set()
+        thread.join(5)
+        with contextlib.suppress(Exception):
+            queue.shutdown()
 
 
 @contextlib.contextmanager
@@ -74,26 +128,28 @@ def connected(address: str, n_cpus: int | None = None) -> Iterator[Cluster]:
     Raises:
         ConfigError: If the extra is not installed, nobody answers, or the nodes run another version of symcere.
     """
+    alone = address == LOCAL
+    if not alone:
+        _show_token()
     try:
         import ray
     except ImportError:
         raise ConfigError('Running on Ray needs its extra. Install it with: pip install "symcere[ray]"') from None
     _quiet()
-    outside = address.startswith("ray://")
-    alone = address == LOCAL
     options: dict[str, Any] = {"num_cpus": n_cpus, "include_dashboard": False} if alone else {}
     try:
-        if outside:
-            os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", str(_SECONDS_TO_CONNECT))
-        ray.init(None if alone else address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters of them is raised as well
+            ray.init(None if alone else address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ConfigError(
             f"No Ray answers at {address!r} ({str(error).splitlines()[0][:200]}). Start one with `ray start --head`, "
-            "check the address (ray://HEAD:10001 from outside, auto on a node), or take --on local."
+            "check the address (ray://HEAD:10001 from outside, auto on a node) and the token (RAY_AUTH_TOKEN, where "
+            "the cluster has one), or take --on local."
         ) from error
     try:
         total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cluster = Cluster(address, int(total.get("CPU", 1)), int(total.get("GPU", 0)), outside)
+        cluster = Cluster(address, int(total.get("CPU", 1)), int(total.get("GPU", 0)))
         if not alone:
             _check_version(cluster)
         yield cluster
@@ -232,6 +288,13 @@ def _check_version(cluster: Cluster) -> None:
             f"The nodes of {cluster.address} run symcere {theirs} of another state than the {VERSION} here. Install "
             "the same version on all machines."
         )
+
+
+def _show_token() -> None:
+    """Show a cluster that wants a token the one that this machine has; Ray does so only when told before import."""
+    there = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if there or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _quiet() -> None:

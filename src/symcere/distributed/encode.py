@@ -17,8 +17,8 @@ from numpy import ndarray
 
 from symcere.data.dataset import Dataset
 from symcere.data.splits import rows_of
-from symcere.distributed.cluster import each, n_cpus, task, tree
-from symcere.distributed.ingest import read_part, read_table
+from symcere.distributed.cluster import each, fetch, n_cpus, task, tree
+from symcere.distributed.ingest import n_rows, read_part, read_table
 from symcere.distributed.storage import Storage
 from symcere.errors import ConfigError, DataError
 from symcere.manifest import digest
@@ -168,19 +168,12 @@ def _rows_by_file(table: str, known: Dataset) -> list[_Read]:
     order = np.argsort(rows)
     reads, begin = [], 0
     for name in [name for name in Storage(table).names() if name.startswith("reviews-")]:
-        end = begin + _n_rows(table, name)
+        end = begin + n_rows(table, name)
         here = order[np.searchsorted(rows, begin, sorter=order) : np.searchsorted(rows, end, sorter=order)]
         if len(here):
             reads.append(_Read(table, name, rows[here] - begin, here))
         begin = end
     return reads
-
-
-def _n_rows(table: str, name: str) -> int:
-    import pyarrow.parquet as pq
-
-    with Storage(table).open(name) as file:
-        return int(pq.ParquetFile(file).metadata.num_rows)
 
 
 def _words(read: _Read) -> pl.DataFrame:
@@ -222,14 +215,17 @@ def _sketch(reads: Sequence[_Read], part: Part) -> Corpus:
 class _Encode:
     """An actor that encodes: the fitted encoder stays in its memory."""
 
-    def __init__(self, encoder: FittedEncoder, part: Part, name: str, cache: str | None) -> None:
-        self.encoder, self.part, self.name = encoder, part, name
+    def __init__(self, part: Part, name: str, cache: str | None) -> None:
+        self.part, self.name = part, name
+        self.encoder: FittedEncoder | None = None
         self.cache = VectorCache(Path(cache)) if cache else NO_CACHE
 
-    def __call__(self, table: Any) -> Any:
+    def __call__(self, table: Any, refs: Sequence[Any] = ()) -> Any:
         """Vectors of the reviews of a table that have text; n_encoded stands in the first row."""
         import pyarrow as pa
 
+        self.encoder = self.encoder or fetch(refs[0])
+        assert self.encoder is not None  # it was just fetched
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         corpus = corpus_of(frame, self.part)
@@ -293,7 +289,8 @@ def _block(
         .map_batches(_opened, batch_size=None, batch_format="numpy", num_cpus=0.5)
         .map_batches(
             _Encode,
-            fn_constructor_args=(fitted, part, encoder.name, str(cache) if cache else None),
+            fn_constructor_args=(part, encoder.name, str(cache) if cache else None),
+            fn_args=([ray.put(fitted)],),
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(n, len(reads)))),

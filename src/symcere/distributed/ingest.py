@@ -17,6 +17,7 @@ import polars as pl
 from numpy import ndarray
 
 from symcere import rng
+from symcere.data.arrow import map_arrow, read_own_parquet
 from symcere.data.filters import Filter, Sample
 from symcere.data.ingest import Ingestion
 from symcere.data.intake import nothing_usable
@@ -63,6 +64,24 @@ def ingest(url: str, out: str, what: Ingestion, on_progress: OnProgress | None =
     return storage.finish(key, fields, hashes)
 
 
+def n_rows(url: str, name: str) -> int:
+    """Rows of one file of a table.
+
+    Args:
+        url: Folder.
+        name: File.
+
+    Returns:
+        How many.
+    """
+    import pyarrow.parquet as pq
+
+    if name.endswith(".arrow"):
+        return len(read_part(url, name, words=False))
+    with Storage(url).open(name) as file:
+        return int(pq.ParquetFile(file).metadata.num_rows)
+
+
 def ingest_into(what: Ingestion, out: str, on_progress: OnProgress | None = None) -> dict[str, Any]:
     """The same into an empty folder, without a manifest: for a stage of a run, which writes its own.
 
@@ -97,7 +116,8 @@ def read_table(url: str, *, words: bool = True) -> Reviews:
     names = [name for name in storage.names() if name.startswith("reviews-")]
     tables = [read_part(url, name, words=words) for name in names]
     steps = tuple(Step(**step) for step in manifest["steps"])
-    return Reviews(pl.concat(tables), manifest["source"], steps, Items(_frame(storage, _ITEMS)))
+    items = next(name for name in storage.names() if name.startswith("items."))
+    return Reviews(pl.concat(tables), manifest["source"], steps, Items(_frame(storage, items)))
 
 
 def read_part(url: str, name: str, *, words: bool = True) -> pl.DataFrame:
@@ -119,12 +139,10 @@ def read_part(url: str, name: str, *, words: bool = True) -> pl.DataFrame:
 
 
 def _frame(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    import pyarrow.parquet as pq
-
+    if name.endswith(".arrow") and storage.local:  # ingested on one machine
+        return map_arrow([storage.local / name], columns)
     with storage.open(name) as file:
-        table = pl.from_arrow(pq.read_table(file, columns=columns))
-    assert isinstance(table, pl.DataFrame)
-    return table
+        return read_own_parquet(file, columns)
 
 
 def _ingest(

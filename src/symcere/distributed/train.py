@@ -4,14 +4,12 @@ Each worker holds its rows of the layer-0 table, of Adam's moments and of the te
 batches. State goes to storage every so often, by every worker; when one of them dies, all begin again from there.
 """
 
-import contextlib
 import copy
 import io
 import json
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,11 @@ import numpy as np
 import polars as pl
 import torch
 
+from symcere import errors
 from symcere.data.dataset import REVIEW, Dataset, HeldOut
 from symcere.data.typed import SCHEMA
-from symcere.distributed.cluster import LOCAL, n_cpus, said
+from symcere.distributed.cluster import n_cpus, said, telling
 from symcere.distributed.storage import Storage
-from symcere import errors
 from symcere.errors import ClusterError, DataError, SymcereError
 from symcere.graph import norm_adj, shard_of
 from symcere.manifest import code_digest, digest, digest_array
@@ -125,8 +123,16 @@ def fit(
     wordless = pl.DataFrame({name: pl.repeat(None, len(train), dtype=SCHEMA[name], eager=True) for name in REVIEW})
     light = Dataset(train.users, train.items, train.user, train.item, wordless)
     task = _Task(light, valid, text, settings, seed, out, every, "cuda" if gpu else "cpu")
-    with _told(on_epoch) as bell:
-        _train(ray.put(task), bell, n, gpu, out, max_failures)
+    told = 0
+
+    def tell(epoch: Epoch) -> None:
+        nonlocal told
+        if on_epoch and epoch.epoch == told + 1:  # a fit that goes on from a checkpoint tells all again
+            told += 1
+            on_epoch(epoch)
+
+    with telling(tell if on_epoch else None) as send:
+        _train(ray.put(task), send, n, gpu, out, max_failures)
     if _ERROR in Storage(out).names():
         kind, message = json.loads(Storage(out).read(_ERROR))
         Storage(out).remove(_ERROR)
@@ -136,20 +142,19 @@ def fit(
         raise ClusterError(f"The workers left no whole result in {out}. Run the same again.")
     recommender, epochs = done
     Storage(out).finish(key, {"n_workers": n}, {name: _sha(out, name) for name in _files(out)})
-    told = bell.n if bell else 0
     for epoch in epochs[told:] if on_epoch else ():
         on_epoch(epoch)  # type: ignore[misc]
     return recommender
 
 
-def _train(task: Any, bell: Any, n: int, gpu: bool, out: str, max_failures: int) -> None:
+def _train(task: Any, send: Any, n: int, gpu: bool, out: str, max_failures: int) -> None:
     """Let Ray Train run the workers."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"task": [task], "bell": bell.queue if bell else None},
+        train_loop_config={"task": [task], "send": send},
         scaling_config=ray.train.ScalingConfig(num_workers=n, use_gpu=gpu),
         run_config=ray.train.RunConfig(
             name="checkpoints",
@@ -170,12 +175,12 @@ def _work(config: Mapping[str, Any]) -> None:
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     task: _Task = ray.get(config["task"][0])
-    queue, epochs = config["bell"], []
+    send, epochs = config["send"], []
 
     def tell(epoch: Epoch) -> None:
         epochs.append(asdict(epoch))
-        if rank == 0 and queue is not None:
-            queue.put_nowait(asdict(epoch))
+        if rank == 0 and send is not None:
+            send(epoch)
 
     n_threads = torch.get_num_threads()
     torch.set_num_threads(max(1, n_threads))
@@ -293,50 +298,6 @@ def dealt_anew(states: Sequence[dict[str, Any]], train: Dataset, workers: Worker
     return state
 
 
-@dataclass
-class _Bell:
-    """Epochs on their way from the first worker to who asked to be told.
-
-    Args:
-        queue: Where they lie.
-        on_epoch: Who is told.
-        n: How many epochs were told.
-    """
-
-    queue: Any
-    on_epoch: OnEpoch
-    n: int = 0
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def ring(self) -> None:
-        """Tell, until it is over."""
-        while not self.over.wait(0.2):
-            with contextlib.suppress(Exception):  # the queue goes with its node; what is missed is told at the end
-                for told in self.queue.get_nowait_batch(self.queue.qsize()):
-                    if told["epoch"] == self.n + 1:  # a fit that goes on from a checkpoint tells all again
-                        self.n += 1
-                        self.on_epoch(Epoch(**told))
-
-
-@contextlib.contextmanager
-def _told(on_epoch: OnEpoch | None) -> Iterator[_Bell | None]:
-    if on_epoch is None:
-        yield None
-        return
-    from ray.util.queue import Queue
-
-    bell = _Bell(Queue(actor_options={"num_cpus": 0}), on_epoch)
-    thread = threading.Thread(target=bell.ring, daemon=True)
-    thread.start()
-    try:
-        yield bell
-    finally:
-        bell.over.set()
-        thread.join(5)
-        with contextlib.suppress(Exception):
-            bell.queue.shutdown()
-
-
 def _files(out: str) -> list[str]:
     return [_EPOCHS, *(f"{_MODEL}/{name}" for name in Storage(f"{out}/{_MODEL}").names())]
 
@@ -382,6 +343,3 @@ def _in_memory(model: Recommender) -> Recommender:
         item_emb=np.array(model.item_emb),
         towers=towers,
     )
-
-
-__all__ = ["LOCAL", "dealt_anew", "fit"]

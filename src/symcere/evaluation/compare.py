@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.sparse import csr_array
 
@@ -36,6 +36,28 @@ def measure(
     """
     user = np.unique(held_out.user)
     ranking = rank(scorer, user, max(measure.k for measure in measures), exclude)
+    return measure_ranked(ranking, user, train, held_out, measures)
+
+
+def measure_ranked(
+    ranking: Int[ndarray, "users k"],
+    user: Int[ndarray, " users"],
+    train: Dataset,
+    held_out: HeldOut,
+    measures: Sequence[Measure],
+) -> Values:
+    """Compute each measure of rankings that were made before.
+
+    Args:
+        ranking: Items of each user, best first, -1 where there is none.
+        user: The users with held-out interactions, in order.
+        train: For the items' popularity.
+        held_out: What counts as relevant.
+        measures: What to compute.
+
+    Returns:
+        Label -> one value a user, or one number.
+    """
     relevant = held_out.matrix
     ranked = Ranked(
         ranking=ranking,

@@ -16,24 +16,25 @@ from numpy import ndarray
 from symcere.data.arrow import map_arrow, write_arrow
 from symcere.data.dataset import NO_SUPPORT, REVIEW, Dataset, HeldOut, Split, Support
 from symcere.data.formats.raw import digest_input
-from symcere.data.ingest import Ingestion, ingest_reviews, load_reviews
+from symcere.data.ingest import Ingestion, load_reviews
 from symcere.data.noise import Noise, apply_noise
 from symcere.data.reviews import Reviews
 from symcere.data.splits import rows_of
 from symcere.errors import ConfigError, DataError
-from symcere.evaluation.compare import Values, measure_test
+from symcere.evaluation.compare import Values
 from symcere.evaluation.measures import standard_measures
 from symcere.ids import IdMap
 from symcere.pipeline.systems import OURS, System
 from symcere.pipeline.trackers import tracked
+from symcere.pipeline.verbs import current_verbs
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender, Scored
 from symcere.text.corpus import Part
 from symcere.text.encoders import Encoder, Progress
-from symcere.text.features import TextFeatures, encode_reviews
+from symcere.text.features import TextFeatures
 from symcere.text.profiles import Weighting
 from symcere.training.checkpoint import checkpointing
-from symcere.training.config import Settings
+from symcere.training.config import Settings, SymcereSettings
 from symcere.training.device import current_device
 from symcere.training.progress import Epoch
 from symcere.training.tuning import valid_ndcg
@@ -137,7 +138,7 @@ def _ingester(workspace: Workspace, what: Ingestion, sha256: str) -> Callable[[P
         def on_progress(share: float) -> None:
             workspace.watch.progress("", share, f"{share:.0%} of {what.path.name}")
 
-        found = ingest_reviews(what, folder, on_progress)
+        found = current_verbs().ingest(what, folder, on_progress)
         last = found["steps"][-1]
         counts = f"{last['n_reviews']:,} reviews, {last['n_users']:,} users, {last['n_items']:,} items"
         titles = f", {found['n_titles']:,} titles" if found["n_titles"] else ""
@@ -206,12 +207,14 @@ def encode(
         def on_progress(now: Progress) -> None:
             workspace.watch.progress(now.phase, now.share, f"{now.phase}: {now.done:,}/{now.total:,} texts")
 
-        text = encode_reviews(
+        text = current_verbs().encode(
             apply_noise(split.train, how.noise, seed=seed),
-            *encoders,
-            parts=how.parts,
-            weightings=how.weightings,
+            workspace.folder / "stages" / workspace.folders["ingest"],
+            encoders,
+            how.parts,
+            how.weightings,
             leave_one_out=how.leave_one_out,
+            changed=bool(how.noise),
             cache=cache,
             on_progress=on_progress,
         )
@@ -260,7 +263,11 @@ def fit_system(
                 checkpointing(workspace.folder / "checkpoints"),
                 tracked(workspace.trackers, name, settings.model_dump(mode="json")) as tell,
             ):
-                fitted = system.fit(split.train, split.valid, text, settings, seed, on_epoch)
+                data = split.train, split.valid, text
+                if isinstance(settings, SymcereSettings) and system.name == OURS:
+                    fitted: Scored = verbs.fit(*data, settings, seed, on_epoch, workspace.folder / "checkpoints")
+                else:
+                    fitted = system.fit(*data, settings, seed, on_epoch)
             ndcg = valid_ndcg(fitted, split.train, split.valid)
             if best is None or ndcg > best[0]:
                 best = (ndcg, fitted, settings)
@@ -268,7 +275,7 @@ def fit_system(
         on_valid, fitted, chosen = best
         fit_seconds = time.perf_counter() - began
         began = time.perf_counter()
-        values = measure_test(fitted, split, standard_measures())
+        values = verbs.measure(fitted, split, standard_measures())
         test_seconds = time.perf_counter() - began
         if isinstance(fitted, Recommender):
             fitted.save(folder / "model")
@@ -292,8 +299,9 @@ def fit_system(
             "whole": {label: value for label, value in values.items() if not isinstance(value, ndarray)},
         }
 
-    device = current_device()
+    device, verbs = current_device(), current_verbs()
     parts = [list(keys), dict(system.settings), seed, *([device.type] if device.type != "cpu" else [])]
+    parts += [dict(verbs.decides)] if verbs.decides else []
     folder, manifest = workspace.stage(f"{system.name}-seed{seed}".replace(":", "-"), parts, make)
     table = pl.read_parquet(folder / "per_user.parquet")
     loaded = manifest["whole"] | {label: table[label].to_numpy() for label in table.columns if label != "user"}
