@@ -115,7 +115,7 @@ def telling(tell: Callable[[Any], None] | None) -> Iterator[Sender | None]:
 
 @contextlib.contextmanager
 def connected(address: str, n_cpus: int | None = None) -> Iterator[Cluster]:
-    """Connect to a Ray, for as long as the block lasts.
+    """Connect to a Ray, for as long as the block lasts; where this process is connected already, use that one.
 
     Args:
         address: "ray://HEAD:10001" for a cluster that this machine is not part of, "auto" or "HEAD:6379" on one of
@@ -136,6 +136,24 @@ def connected(address: str, n_cpus: int | None = None) -> Iterator[Cluster]:
     except ImportError:
         raise ConfigError('Running on Ray needs its extra. Install it with: pip install "symcere[ray]"') from None
     _quiet()
+    mine = not ray.is_initialized()
+    if mine:
+        _connect(address, n_cpus)
+    try:
+        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cluster = Cluster(address, int(total.get("CPU", 1)), int(total.get("GPU", 0)))
+        if not alone:
+            _check_version(cluster)
+        yield cluster
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _connect(address: str, n_cpus: int | None) -> None:
+    import ray
+
+    alone = address == LOCAL
     options: dict[str, Any] = {"num_cpus": n_cpus, "include_dashboard": False} if alone else {}
     try:
         with warnings.catch_warnings():
@@ -147,14 +165,6 @@ def connected(address: str, n_cpus: int | None = None) -> Iterator[Cluster]:
             "check the address (ray://HEAD:10001 from outside, auto on a node) and the token (RAY_AUTH_TOKEN, where "
             "the cluster has one), or take --on local."
         ) from error
-    try:
-        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cluster = Cluster(address, int(total.get("CPU", 1)), int(total.get("GPU", 0)))
-        if not alone:
-            _check_version(cluster)
-        yield cluster
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager

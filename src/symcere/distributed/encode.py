@@ -18,7 +18,7 @@ from numpy import ndarray
 from symcere.data.dataset import Dataset
 from symcere.data.splits import rows_of
 from symcere.distributed.cluster import each, fetch, n_cpus, task, tree
-from symcere.distributed.ingest import n_rows, read_part, read_table
+from symcere.distributed.ingestion import n_rows, read_part, read_table
 from symcere.distributed.storage import Storage
 from symcere.errors import ConfigError, DataError
 from symcere.manifest import digest

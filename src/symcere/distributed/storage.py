@@ -27,7 +27,8 @@ class Storage:
     url: str
 
     @cached_property
-    def _at(self) -> tuple[fsspec.AbstractFileSystem, str]:
+    def filesystem(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """The file system, and the folder's path in it."""
         try:
             fs, root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
@@ -37,7 +38,7 @@ class Storage:
     @property
     def local(self) -> Path | None:
         """Its path, where it lies on a file system of this machine."""
-        fs, root = self._at
+        fs, root = self.filesystem
         return Path(root) if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)) else None
 
     def write(self, name: str, raw: bytes) -> str:
@@ -56,7 +57,7 @@ class Storage:
         if self.local:
             write_file(self.local / name, raw)
         else:
-            fs, root = self._at
+            fs, root = self.filesystem
             with self._writing(name):
                 fs.pipe_file(f"{root}/{name}", raw)  # an object is there when all of it is
         return hashlib.sha256(raw).hexdigest()
@@ -73,7 +74,7 @@ class Storage:
         Raises:
             DataError: If it is not there.
         """
-        fs, root = self._at
+        fs, root = self.filesystem
         try:
             return cast(bytes, fs.cat_file(f"{root}/{name}"))
         except OSError as error:
@@ -81,12 +82,12 @@ class Storage:
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading, also in the middle."""
-        fs, root = self._at
+        fs, root = self.filesystem
         return cast(BinaryIO, fs.open(f"{root}/{name}", "rb"))
 
     def names(self) -> list[str]:
         """Names of the files in it, in order; none where there is no such folder."""
-        fs, root = self._at
+        fs, root = self.filesystem
         fs.invalidate_cache()
         try:
             found = fs.ls(root, detail=True)
@@ -96,7 +97,7 @@ class Storage:
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        fs, root = self._at
+        fs, root = self.filesystem
         with contextlib.suppress(FileNotFoundError):
             fs.rm_file(f"{root}/{name}")
 

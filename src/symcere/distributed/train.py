@@ -36,7 +36,7 @@ from symcere.training.progress import Epoch, OnEpoch
 from symcere.workers import Workers, working_as
 
 _MODEL = "model"
-_EPOCHS = "epochs.json"
+_TOLD = "told.json"
 _ERROR = "error.json"
 
 
@@ -152,13 +152,20 @@ def _train(task: Any, send: Any, n: int, gpu: bool, out: str, max_failures: int)
     import ray.train
     from ray.train.torch import TorchTrainer
 
+    at, files = out, None
+    if Storage(out).local is None:  # Ray has file systems of its own; ours is the one that knows the address
+        import pyarrow.fs
+
+        fs, at = Storage(out).filesystem
+        files = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
     trainer = TorchTrainer(
         _work,
         train_loop_config={"task": [task], "send": send},
         scaling_config=ray.train.ScalingConfig(num_workers=n, use_gpu=gpu),
         run_config=ray.train.RunConfig(
             name="checkpoints",
-            storage_path=out,
+            storage_path=at,
+            storage_filesystem=files,
             failure_config=ray.train.FailureConfig(max_failures=max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
@@ -198,15 +205,15 @@ def _work(config: Mapping[str, Any]) -> None:
                 Storage(task.out).write(_ERROR, json.dumps([type(error).__name__, str(error)]).encode())
             workers.told([0.0])
             return
+        sent = float(workers.sum(torch.tensor([float(workers.sent)], dtype=torch.float64)))
         if rank == 0:
             storage = Storage(task.out)
             with tempfile.TemporaryDirectory() as temporary:
                 model.save(Path(temporary) / _MODEL)
                 for file in sorted((Path(temporary) / _MODEL).iterdir()):
                     storage.write(f"{_MODEL}/{file.name}", file.read_bytes())
-            storage.write(_EPOCHS, json.dumps(epochs).encode())
+            storage.write(_TOLD, json.dumps({"epochs": epochs, "n_workers": size, "sent_bytes": int(sent)}).encode())
         workers.told([0.0])  # nobody leaves before the result is there
-    ray.train.report({"sent": workers.sent, "rank": rank})
 
 
 @dataclass
@@ -299,7 +306,7 @@ def dealt_anew(states: Sequence[dict[str, Any]], train: Dataset, workers: Worker
 
 
 def _files(out: str) -> list[str]:
-    return [_EPOCHS, *(f"{_MODEL}/{name}" for name in Storage(f"{out}/{_MODEL}").names())]
+    return [_TOLD, *(f"{_MODEL}/{name}" for name in Storage(f"{out}/{_MODEL}").names())]
 
 
 def _sha(out: str, name: str) -> str:
@@ -314,7 +321,7 @@ def _result(out: str, key: str | None) -> tuple[Recommender, list[Epoch]] | None
     if key is not None and storage.manifest(key) is None:
         return None
     try:
-        epochs = [Epoch(**told) for told in json.loads(storage.read(_EPOCHS))]
+        epochs = [Epoch(**told) for told in json.loads(storage.read(_TOLD))["epochs"]]
     except DataError:
         return None
     with tempfile.TemporaryDirectory() as temporary:

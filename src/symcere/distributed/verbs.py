@@ -13,7 +13,7 @@ from symcere.data.ingest import Ingestion
 from symcere.distributed import rank
 from symcere.distributed.cluster import Cluster
 from symcere.distributed.encode import encode_reviews
-from symcere.distributed.ingest import ingest_into
+from symcere.distributed.ingestion import ingest_into
 from symcere.distributed.train import fit
 from symcere.errors import ConfigError
 from symcere.evaluation.compare import Values

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from symcere.bundle import open_bundle
 from symcere.errors import BundleError, ConfigError, OutputError, SymcereError, UnknownIdError
@@ -276,9 +277,15 @@ def _answer_errors(app: FastAPI) -> None:
         return answer(422, f"{'.'.join(str(part) for part in first['loc'][1:]) or 'body'}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
-    def http(_: Request, error: HTTPException) -> JSONResponse:
+    def http(request: Request, error: HTTPException) -> JSONResponse:
         said = answer(error.status_code, str(error.detail))
         said.headers.update(error.headers or {})
+        if error.status_code == 405:  # a path has a route a method; each knows its own alone
+            here = [
+                route for route in app.routes if isinstance(route, Route) and route.matches(request.scope)[0].value
+            ]
+            methods = {method for route in here for method in route.methods or ()}
+            said.headers["Allow"] = ", ".join(sorted(methods))
         return said
 
     @app.exception_handler(Exception)

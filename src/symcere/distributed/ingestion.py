@@ -8,7 +8,7 @@ A task that dies with its worker is run again by Ray, and what it had made is ma
 folder without its manifest, which is written last.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,12 +19,14 @@ from numpy import ndarray
 from symcere import rng
 from symcere.data.arrow import map_arrow, read_own_parquet
 from symcere.data.filters import Filter, Sample
+from symcere.data.formats.recognise import Wanted
 from symcere.data.ingest import Ingestion
 from symcere.data.intake import nothing_usable
 from symcere.data.interactions import Step
 from symcere.data.items import Items, read_items
 from symcere.data.kcore import KCore
 from symcere.data.reviews import Reviews, wanted
+from symcere.data.sources import Source
 from symcere.distributed import intake
 from symcere.distributed.cluster import each, fetch, n_cpus, task, tree
 from symcere.distributed.intake import Count, parquet
@@ -39,13 +41,27 @@ _ITEMS = "items.parquet"
 _BUCKET_BYTES = 256 * 2**20  # of raw files, a bucket
 
 
-def ingest(url: str, out: str, what: Ingestion, on_progress: OnProgress | None = None) -> dict[str, Any]:
-    """Read, clean, filter and write the reviews of raw files.
+def ingest(
+    url: str,
+    out: str,
+    *,
+    source: Source | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+    filters: Sequence[Filter] = (),
+    items: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Read, clean, filter and write the reviews of raw files: `read_reviews`, over many of them.
 
     Args:
         url: A file, or a folder of files of one kind: a path that all nodes see, or an address.
-        out: Folder to write.
-        what: Column map, filters and so on; its path is not looked at.
+        out: Folder to write: Parquet files and a manifest.
+        source: Take this corpus' field names instead of recognising them.
+        columns: Our column -> the file's column.
+        skip_bad: Drop and count lines that cannot be parsed.
+        filters: Applied in this order.
+        items: A file of titles and categories.
         on_progress: Called with the share of files that is read.
 
     Returns:
@@ -55,45 +71,30 @@ def ingest(url: str, out: str, what: Ingestion, on_progress: OnProgress | None =
         DataError: If a file cannot be read, or nothing is left.
         OutputError: If the folder cannot be written.
     """
-    files = files_of(url)
-    key = digest(code_digest(), "distributed ingest", [_stamp(file) for file in files], _options(what))
+    files, asked = files_of(url), wanted(source, columns)
+    options = [asked.source and asked.source.name, dict(asked.columns), skip_bad, [repr(each) for each in filters]]
+    stamps = [_stamp(file) for file in (*files, *([items] if items else []))]
+    key = digest(code_digest(), "distributed ingest", stamps, options, bool(items))
     storage = Storage(out)
     if standing := storage.manifest(key):
         return standing
-    fields, hashes = _ingest(files, storage, what, on_progress)
+    fields, hashes = _ingest(files, storage, asked, skip_bad, filters, items, on_progress)
     return storage.finish(key, fields, hashes)
-
-
-def n_rows(url: str, name: str) -> int:
-    """Rows of one file of a table.
-
-    Args:
-        url: Folder.
-        name: File.
-
-    Returns:
-        How many.
-    """
-    import pyarrow.parquet as pq
-
-    if name.endswith(".arrow"):
-        return len(read_part(url, name, words=False))
-    with Storage(url).open(name) as file:
-        return int(pq.ParquetFile(file).metadata.num_rows)
 
 
 def ingest_into(what: Ingestion, out: str, on_progress: OnProgress | None = None) -> dict[str, Any]:
     """The same into an empty folder, without a manifest: for a stage of a run, which writes its own.
 
     Args:
-        what: File and filters.
+        what: Files and filters.
         out: The folder.
         on_progress: Called with the share of files that is read.
 
     Returns:
         What a manifest says of it.
     """
-    return _ingest(files_of(str(what.path.resolve())), Storage(out), what, on_progress)[0]
+    asked, items = wanted(what.source, what.columns), str(what.items) if what.items else None
+    return _ingest(files_of(str(what.path)), Storage(out), asked, what.skip_bad, what.filters, items, on_progress)[0]
 
 
 def read_table(url: str, *, words: bool = True) -> Reviews:
@@ -138,6 +139,24 @@ def read_part(url: str, name: str, *, words: bool = True) -> pl.DataFrame:
     return table.with_columns(pl.lit("").alias(name) for name in SCHEMA if name not in columns).select(SCHEMA.names())
 
 
+def n_rows(url: str, name: str) -> int:
+    """Rows of one file of a table.
+
+    Args:
+        url: Folder.
+        name: File.
+
+    Returns:
+        How many.
+    """
+    import pyarrow.parquet as pq
+
+    if name.endswith(".arrow"):
+        return len(read_part(url, name, words=False))
+    with Storage(url).open(name) as file:
+        return int(pq.ParquetFile(file).metadata.num_rows)
+
+
 def _frame(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
     if name.endswith(".arrow") and storage.local:  # ingested on one machine
         return map_arrow([storage.local / name], columns)
@@ -146,16 +165,21 @@ def _frame(storage: Storage, name: str, columns: Sequence[str] | None = None) ->
 
 
 def _ingest(
-    files: Sequence[str], storage: Storage, what: Ingestion, on_progress: OnProgress | None
+    files: Sequence[str],
+    storage: Storage,
+    asked: Wanted,
+    skip_bad: bool,
+    filters: Sequence[Filter],
+    items_file: str | None,
+    on_progress: OnProgress | None,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Do it; returns fields of the manifest, and hashes of the files that were written."""
     for name in storage.names():  # what a killed one left
         if name.startswith("raw-"):
             storage.remove(name)
-    asked = wanted(what.source, what.columns)
     n_buckets = max(1, min(1_000, sum(_size(file) for file in files) // _BUCKET_BYTES), min(n_cpus(), 64))
     reads = [
-        task(intake.read_file, 2 + n_buckets).remote(n, file, asked, what.skip_bad, storage.url, n_buckets)
+        task(intake.read_file, 2 + n_buckets).remote(n, file, asked, skip_bad, storage.url, n_buckets)
         for n, file in enumerate(files)
     ]
     found = dict(each([refs[0] for refs in reads], on_progress))
@@ -170,11 +194,11 @@ def _ingest(
     steps = buckets.clean(
         files[0] if len(files) == 1 else files[0].rpartition("/")[0], sum(one.n_bad for one in read)
     )
-    for chosen in what.filters:
+    for chosen in filters:
         steps.append(buckets.core(chosen) if isinstance(chosen, KCore) else buckets.keep(chosen))
     parts = [part for one in read for part in one.parts]
     hashes, lacking = buckets.write(storage, parts)
-    items = _items(what, [refs[1] for refs in reads]).only(buckets.standing)
+    items = _items(items_file, asked.source, [refs[1] for refs in reads]).only(buckets.standing)
     hashes[_ITEMS] = storage.write(_ITEMS, parquet(items.table))
     for part in parts:
         storage.remove(intake.raw_name(part))
@@ -312,22 +336,16 @@ def _total(counts: Sequence[Count]) -> Count:
     return total
 
 
-def _items(what: Ingestion, refs: Sequence[Any]) -> Items:
+def _items(file: str | None, source: Source | None, refs: Sequence[Any]) -> Items:
     """What files say of their items, the first first; completed by a file of items."""
     tables = [table for table in fetch(list(refs)) if table is not None]
     found = Items()
     for table in tables:
         found = found.completed(Items(table))
-    if what.items:
-        with fetched(str(what.items)) as path:
-            found = read_items(path, source=what.source).completed(found)
+    if file:
+        with fetched(file) as path:
+            found = read_items(path, source=source).completed(found)
     return found
-
-
-def _options(what: Ingestion) -> list[Any]:
-    chosen = [repr(each) for each in what.filters]
-    items = _stamp(str(what.items)) if what.items else None
-    return [what.source.name if what.source else None, dict(what.columns or {}), what.skip_bad, chosen, items]
 
 
 def _stamp(url: str) -> list[Any]:
