@@ -123,7 +123,7 @@ def page(prices: Prices) -> str:
         f"Assumed: {USERS:g} users and {ITEMS:g} items a review that stays, {prices.core_hour:g} EUR a core-hour, "
         f"nodes of {prices.node_cores} cores with {prices.gbit:g} Gbit/s, {prices.epochs} epochs of {STEPS} steps, "
         f"{DIM} dimensions, a worker a node. `python runs/cost.py --help` names the options. A stage takes the "
-        "longer of its work and its network; they are not added, for Ray overlaps them. The reviews that were measured "
+        "longer of its work and its network; they are not added, for Ray overlaps them. Reviews that were measured "
         f"have {CHARACTERS} characters: ingesting and encoding longer ones costs in proportion.",
         "",
     ]

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray and what it brings a
 
 @pytest.fixture(scope="module")
 def cluster():
-    pytest.importorskip("ray", reason="needs the extra: pip install 'symcere[ray]'")
+    ray = pytest.importorskip("ray", reason="needs the extra: pip install 'symcere[ray]'")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
     with connected("local", 2) as connection:
         yield connection
 
@@ -154,16 +156,16 @@ def test_profiles_are_those_of_one_machine(cluster, table, cold):
 
 
 @pytest.mark.slow
-def test_what_needs_all_texts_at_once_is_refused(cluster, table):
+def test_what_needs_all_texts_at_once_is_refused(cluster, table, tmp_path):
     url, here = table
     train = sc.split_random(here).train
     with pytest.raises(ConfigError, match="recency and helpfulness"):
         cluster.run("encode", _encode, train, url, (sc.tfidf_encoder(4),), {"weightings": (sc.InverseFrequency(),)})
-    vectors = Path(url) / "vectors.npy"
+    vectors = tmp_path / "vectors.npy"
     np.save(vectors, np.ones((len(here), 3), dtype=np.float32))
+    here.table.select("user_id", "item_id").write_csv(tmp_path / "vectors.keys.csv")
     with pytest.raises(ConfigError, match="read text"):
         cluster.run("encode", _encode, train, url, (sc.precomputed(vectors),), {})
-    vectors.unlink()
 
 
 def _fit(train, text, valid, how):
@@ -198,8 +200,8 @@ def test_a_fit_on_ray_is_a_fit_here(cluster, fitted, tmp_path, n):
 @pytest.mark.slow
 def test_a_fit_whose_worker_is_killed_ends_where_it_would_have(cluster, fitted, tmp_path):
     split, text, _ = fitted
-    settings = SETTINGS.model_copy(update={"max_epochs": 60, "patience": 60})
-    how = {"settings": settings, "n_workers": 2, "every": 0.2}
+    settings = SETTINGS.model_copy(update={"max_epochs": 24, "patience": 24})
+    how = {"settings": settings, "n_workers": 2, "every": 0.5}
     whole = cluster.run("fit", _fit, split.train, text, split.valid, how | {"storage": str(tmp_path / "whole")})
     killed = []
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from symcere import errors
 from symcere.errors import ClusterError, ConfigError, SymcereError
 from symcere.manifest import VERSION, code_digest
 
@@ -196,6 +198,10 @@ def said(stage: str) -> Iterator[None]:
 
 def _on_purpose(error: BaseException | None) -> SymcereError | None:
     """The error of ours behind one of Ray's."""
+    told = re.search(r"^symcere\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)  # Ray Data keeps but the words
+    kind = getattr(errors, told[1], None) if told else None
+    if told and isinstance(kind, type) and issubclass(kind, SymcereError):
+        return kind(told[2])
     seen = 0
     while error is not None and seen < 20:
         if isinstance(error, SymcereError) and type(error).__module__ == "symcere.errors":
