@@ -122,6 +122,7 @@ def test_sigkill_loses_at_most_what_was_not_yet_flushed(tmp_path, after):
     assert encode(TEXTS, tmp_path)[1] == 0
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_write_one_sound_cache(tmp_path):
     context = multiprocessing.get_context("spawn")
     children = [context.Process(target=_encode_slowly, args=(tmp_path, 0.05)) for _ in range(2)]

@@ -113,6 +113,7 @@ def _propagated(workers):
     return workers.all_rows(own, sharded.shard).numpy(), sent
 
 
+@pytest.mark.slow
 def test_propagation_over_shards_is_propagation_and_sends_each_row_once_a_layer():
     whole, _ = _propagated(Workers())
     found = together(_propagated, 3)

@@ -115,10 +115,10 @@ def load_reviews(folder: Path, manifest: Mapping[str, Any]) -> Reviews:
     Raises:
         DataError: If the folder holds no reviews, or a file is damaged.
     """
-    steps = tuple(Step(**step) for step in manifest["steps"])
-    if parts := sorted(folder.glob(_PART.replace("{:05d}", "*"))):
-        return Reviews(map_arrow(parts), manifest["source"], steps, Items(map_arrow([folder / _ITEMS])))
-    if parts := sorted(folder.glob("reviews-*.parquet")):  # ingested on Ray
-        tables = pl.concat([read_own_parquet(part) for part in parts])
-        return Reviews(tables, manifest["source"], steps, Items(read_own_parquet(folder / "items.parquet")))
-    raise DataError(f"{folder} holds no reviews. Make it again with symcere ingest.")
+    mapped = sorted(folder.glob(_PART.replace("{:05d}", "*")))
+    read = sorted(folder.glob("reviews-*.parquet"))  # ingested on Ray
+    if not mapped and not read:
+        raise DataError(f"{folder} holds no reviews. Make it again with symcere ingest.")
+    table = map_arrow(mapped) if mapped else pl.concat([read_own_parquet(part) for part in read])
+    items = map_arrow([folder / _ITEMS]) if mapped else read_own_parquet(folder / "items.parquet")
+    return Reviews(table, manifest["source"], tuple(Step(**step) for step in manifest["steps"]), Items(items))

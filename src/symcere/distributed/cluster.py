@@ -160,7 +160,7 @@ def _connect(address: str, n_cpus: int | None) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters of them is raised as well
-            ray.init(None if alone else address, log_to_driver=False, logging_level=logging.ERROR, **options)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ConfigError(
             f"No Ray answers at {address!r} ({str(error).splitlines()[0][:200]}). Start one with `ray start --head`, "

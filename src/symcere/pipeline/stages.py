@@ -209,7 +209,7 @@ def encode(
 
         text = current_verbs().encode(
             apply_noise(split.train, how.noise, seed=seed),
-            workspace.folder / "stages" / workspace.folders["ingest"],
+            workspace.folder / "stages" / workspace.folders.get("ingest", "ingest"),
             encoders,
             how.parts,
             how.weightings,
