@@ -48,7 +48,7 @@ from symcere.distributed.verbs import _fit, without_words
 from symcere.errors import SymcereError
 from symcere.evaluation.compare import measure_test as measure_here
 
-SETTINGS = sc.SymcereSettings(max_epochs=12, valid_every=3)
+SETTINGS = sc.SymcereSettings(max_epochs=6, valid_every=3)
 
 
 def say(text: str) -> None:
@@ -352,7 +352,7 @@ def kills(rounds: int, only: str) -> None:
                 killer.join()
                 tally["killed"] += bool(killer.killed)
                 shutil.rmtree(at, ignore_errors=True)
-            say(f"{stage}, {round_ + 1} rounds: {tally}")
+                say(f"{stage}, {round_ + 1} rounds: {tally}")
 
 
 def nodes(rounds: int, only: str) -> None:
@@ -368,7 +368,7 @@ def nodes(rounds: int, only: str) -> None:
         expected = cluster.run("ingest", ingest_core, str(raw), table, 5)["files"]
         split = sc.split_random(read_table(table, words=False))
         text = cluster.run("encode", encode_reviews, split.train, table, sc.tfidf_encoder(32))
-        settings = SETTINGS.model_copy(update={"max_epochs": 6})
+        settings = SETTINGS
         model = fit_on(cluster, split, text, str(folder / "fit"), 1, settings)
 
         def ingest_again(at: str) -> bool:
@@ -395,7 +395,7 @@ def nodes(rounds: int, only: str) -> None:
                 timer.join()
                 standing.append(raylets.add_node(num_cpus=1))
                 shutil.rmtree(at, ignore_errors=True)
-            say(f"a node lost in {stage}, {rounds} rounds: {tally}")
+                say(f"a node lost in {stage}, {round_ + 1} rounds: {tally}")
     raylets.shutdown()
 
 
@@ -417,7 +417,7 @@ def full_store(rounds: int) -> None:
                 made = cluster.run("encode", encode_reviews, split.train, str(folder / "table"), sc.tfidf_encoder(64))
                 tally["encode same" if max(same(text, made).values()) < 1e-6 else "wrong"] += 1
                 shutil.rmtree(at)
-        say(f"object store of 80 MiB, {rounds} rounds: {tally}")
+            say(f"object store of 80 MiB, {round_ + 1} rounds: {tally}")
 
 
 @contextlib.contextmanager
@@ -506,8 +506,8 @@ def heads(rounds: int) -> None:
             told_of = "ended before" if ended else "said so, same when asked again"
             tally[told_of if again and not partial and (ended or code == 2) else "wrong"] += 1
             shutil.rmtree(at, ignore_errors=True)
+            say(f"the head killed, {round_ + 1} rounds: {tally}")
         head("stop")
-    say(f"the head killed, {rounds} rounds: {tally}")
 
 
 def rates(n: int) -> None:

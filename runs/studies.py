@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from results import DATASETS, ROOT
 
 from symcere.cli.options import SplitName
@@ -124,7 +125,7 @@ def robustness(places: Sequence[Place]) -> Iterator[Part]:
                 f"Below ids alone: {'; '.join(below)}." if below else "No noise takes it below ids alone.",
             ],
             ["noise, system", *(f"{rate:.0%}" for rate in x)],
-            [[name, *(f"{value:.4f}" for value in y)] for name, y in curves.items()],
+            [[name, *("–" if np.isnan(value) else f"{value:.4f}" for value in y)] for name, y in curves.items()],
             {f"robustness-{place.data.slug}": line_figure(lines, x_label="share hit", y_label="ndcg@10")},
         )
 

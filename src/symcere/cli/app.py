@@ -47,6 +47,9 @@ def _root(
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="With --on: how many processes fit SymCERE together.")
     ] = 1,
+    worker_cpus: Annotated[
+        int, typer.Option("--worker-cpus", min=1, help="With --on: processors, and so threads, of each of these.")
+    ] = 1,
     worker_gpus: Annotated[
         bool, typer.Option("--worker-gpus", help="With --on: each of these has a GPU of its own.")
     ] = False,
@@ -55,21 +58,22 @@ def _root(
         typer.echo(f"symcere {VERSION}")
         raise typer.Exit
     if on is not None:
-        context.with_resource(_on_ray(on, workers, gpu=worker_gpus))
-    elif workers > 1 or worker_gpus:
+        context.with_resource(_on_ray(on, workers, worker_cpus, gpu=worker_gpus))
+    elif workers > 1 or worker_cpus > 1 or worker_gpus:
         raise ConfigError(
-            "--workers and --worker-gpus are of a Ray: name one, as in symcere --on local --workers 2 run FILE."
+            "--workers, --worker-cpus and --worker-gpus are of a Ray: name one, as in symcere --on local "
+            "--workers 2 run FILE."
         )
 
 
 @contextlib.contextmanager
-def _on_ray(address: str, n_workers: int, *, gpu: bool) -> Iterator[None]:
+def _on_ray(address: str, n_workers: int, n_cpus: int, *, gpu: bool) -> Iterator[None]:
     """Let the stages of the command run on Ray."""
     from symcere.distributed.cluster import connected
     from symcere.distributed.verbs import RayVerbs
     from symcere.pipeline.verbs import running_on
 
-    with connected(address) as cluster, running_on(RayVerbs(cluster, n_workers, gpu)):
+    with connected(address) as cluster, running_on(RayVerbs(cluster, n_workers, n_cpus, gpu)):
         yield
 
 

@@ -1,6 +1,7 @@
 """Ray: reaching it, running on it, and its errors as sentences."""
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -239,6 +240,7 @@ def each(refs: Sequence[Any], on_progress: Callable[[float], None] | None = None
             on_progress(1 - len(left) / len(refs))
 
 
+@functools.cache  # to Ray, what is wrapped anew is another task
 def task(work: Callable[..., Any], n: int = 1) -> Any:
     """A function as a task of Ray, which is run again when its worker dies.
 

@@ -53,6 +53,7 @@ class _Task:
         out: Where the recommender goes.
         every: Seconds between two checkpoints.
         device: "cpu" or "cuda".
+        threads: Of each worker.
     """
 
     train: Dataset
@@ -63,6 +64,7 @@ class _Task:
     out: str
     every: float
     device: str
+    threads: int
 
 
 def fit(
@@ -74,6 +76,7 @@ def fit(
     settings: SymcereSettings | None = None,
     seed: int = 0,
     n_workers: int | None = None,
+    cpus_a_worker: int = 1,
     gpu: bool = False,
     every: float = 60.0,
     max_failures: int = 8,
@@ -93,6 +96,7 @@ def fit(
         settings: SymcereSettings() if left out.
         seed: Of initial values, order of batches and negatives.
         n_workers: How many; one a processor (or GPU) if left out.
+        cpus_a_worker: Processors, and so threads, of each.
         gpu: Whether each has a GPU of its own.
         every: Seconds between two checkpoints.
         max_failures: How often workers may die before the fit is given up.
@@ -108,9 +112,11 @@ def fit(
     import ray
 
     settings = settings or SymcereSettings()
-    n = n_workers or max(1, int(ray.cluster_resources().get("GPU", 0)) if gpu else n_cpus())  # type: ignore[no-untyped-call]
-    if not gpu and n > n_cpus():
-        raise ClusterError(f"{n} workers need {n} processors; the cluster has {n_cpus()}. Ask for fewer workers.")
+    n = n_workers or max(1, int(ray.cluster_resources().get("GPU", 0)) if gpu else n_cpus() // cpus_a_worker)  # type: ignore[no-untyped-call]
+    if n * cpus_a_worker > n_cpus():
+        raise ClusterError(
+            f"{n} workers need {n * cpus_a_worker} processors; the cluster has {n_cpus()}. Ask for fewer workers."
+        )
     contents = [digest_array(part) for part in (train.user, train.item, valid.user, valid.item, text.user, text.item)]
     ids = digest(train.users.ids, train.items.ids)
     key = digest(code_digest(), "distributed fit", contents, ids, settings.model_dump(mode="json"), seed, n > 1)
@@ -122,7 +128,7 @@ def fit(
         return recommender
     wordless = pl.DataFrame({name: pl.repeat(None, len(train), dtype=SCHEMA[name], eager=True) for name in REVIEW})
     light = Dataset(train.users, train.items, train.user, train.item, wordless)
-    task = _Task(light, valid, text, settings, seed, out, every, "cuda" if gpu else "cpu")
+    task = _Task(light, valid, text, settings, seed, out, every, "cuda" if gpu else "cpu", cpus_a_worker)
     told = 0
 
     def tell(epoch: Epoch) -> None:
@@ -131,8 +137,9 @@ def fit(
             told += 1
             on_epoch(epoch)
 
+    needs = {"CPU": float(cpus_a_worker)} | ({"GPU": 1.0} if gpu else {})
     with telling(tell if on_epoch else None) as send:
-        _train(ray.put(task), send, n, gpu, out, max_failures)
+        _train(ray.put(task), send, n, needs, out, max_failures)
     if _ERROR in Storage(out).names():
         kind, message = json.loads(Storage(out).read(_ERROR))
         Storage(out).remove(_ERROR)
@@ -147,7 +154,7 @@ def fit(
     return recommender
 
 
-def _train(task: Any, send: Any, n: int, gpu: bool, out: str, max_failures: int) -> None:
+def _train(task: Any, send: Any, n: int, needs: dict[str, float], out: str, max_failures: int) -> None:
     """Let Ray Train run the workers."""
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -161,7 +168,7 @@ def _train(task: Any, send: Any, n: int, gpu: bool, out: str, max_failures: int)
     trainer = TorchTrainer(
         _work,
         train_loop_config={"task": [task], "send": send},
-        scaling_config=ray.train.ScalingConfig(num_workers=n, use_gpu=gpu),
+        scaling_config=ray.train.ScalingConfig(num_workers=n, use_gpu="GPU" in needs, resources_per_worker=needs),
         run_config=ray.train.RunConfig(
             name="checkpoints",
             storage_path=at,
@@ -189,8 +196,7 @@ def _work(config: Mapping[str, Any]) -> None:
         if rank == 0 and send is not None:
             send(epoch)
 
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, n_threads))
+    torch.set_num_threads(task.threads)
     with (
         working_as(rank, size) as workers,
         on_device(f"cuda:{ray.train.torch.get_device().index or 0}" if task.device == "cuda" else "cpu"),

@@ -34,11 +34,13 @@ class RayVerbs:
     Args:
         cluster: The cluster.
         n_workers: How many processes fit SymCERE together.
+        cpus_a_worker: Processors of each.
         gpu: Whether each of them has a GPU.
     """
 
     cluster: Cluster
     n_workers: int = 1
+    cpus_a_worker: int = 1
     gpu: bool = False
 
     @property
@@ -89,6 +91,7 @@ class RayVerbs:
         """Fit SymCERE by the workers."""
         how = {
             "storage": str(checkpoints.resolve()), "settings": settings, "seed": seed, "n_workers": self.n_workers,
+            "cpus_a_worker": self.cpus_a_worker,
             "gpu": self.gpu,
         }  # fmt: skip
         return self.cluster.run("fit", _fit, without_words(train), valid, text, how, tell=on_epoch)
