@@ -440,11 +440,13 @@ import sys, json
 from symcere.data.kcore import KCore
 from symcere.distributed import connected, ingest
 from symcere.errors import SymcereError
+
+def work(raw, out):
+    return ingest(raw, out, filters=[KCore(5)])["files"]
+
 try:
     with connected(sys.argv[1]) as cluster:
-        sys.path.insert(0, sys.argv[4])
-        from distributed import ingest_core
-        print(json.dumps(cluster.run("ingest", ingest_core, sys.argv[2], sys.argv[3], 5)["files"]))
+        print(json.dumps(cluster.run("ingest", work, sys.argv[2], sys.argv[3])))
 except SymcereError as error:
     print(error)
     sys.exit(2)
@@ -477,6 +479,7 @@ def heads(rounds: int) -> None:
                      "--include-dashboard=false", "--disable-usage-stats"]  # fmt: skip
             words = start if action == "start" else ["stop", "--force"]
             subprocess.run([str(bin_ / "ray"), *words], check=False, capture_output=True)
+            time.sleep(3)  # until ports are free, or answer
 
         def result(running_job: subprocess.Popen[str]) -> tuple[int, str]:
             told = running_job.communicate(timeout=300)[0].strip().splitlines()
@@ -502,7 +505,10 @@ def heads(rounds: int) -> None:
                 say(f"head: exit {code}, {told[:150]}")
             head("stop")
             head("start")
-            again = result(job(at)) == (0, expected)
+            once_more = result(job(at))
+            again = once_more == (0, expected)
+            if not again:
+                say(f"head, asked again: exit {once_more[0]}, {once_more[1][:150]}")
             told_of = "ended before" if ended else "said so, same when asked again"
             tally[told_of if again and not partial and (ended or code == 2) else "wrong"] += 1
             shutil.rmtree(at, ignore_errors=True)

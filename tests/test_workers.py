@@ -75,10 +75,8 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("size", "name"),
-    [(2, "defaults"), *(pytest.param(3, name, marks=pytest.mark.slow) for name in SETTINGS)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "name"), [(2, "defaults"), *((3, name) for name in SETTINGS)])
 def test_gradients_of_several_workers_are_those_of_one_process(name, size):
     settings = SETTINGS[name]
     ego, weights, showed = _step(settings, Workers())
