@@ -215,7 +215,7 @@ def _reason(error: BaseException) -> str:
     """Ray's message without its stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("File ", "Traceback", "ray::", "[36m"))]
-    return f"{type(error).__name__}: {(told or lines or ['no reason given'])[-1][:300]}"
+    return f"{type(error).__name__}: {(told or lines or ['no reason given'])[-1][:300].rstrip('.')}"
 
 
 def each(refs: Sequence[Any], on_progress: Callable[[float], None] | None = None) -> Iterator[tuple[int, Any]]:
