@@ -44,7 +44,8 @@ from symcere.distributed.encode import encode_reviews
 from symcere.distributed.ingestion import ingest, read_table
 from symcere.distributed.rank import measure_test, recommend_all
 from symcere.distributed.storage import Storage
-from symcere.distributed.verbs import _fit, without_words
+from symcere.distributed.train import without_words
+from symcere.distributed.verbs import _fit
 from symcere.errors import SymcereError
 from symcere.evaluation.compare import measure_test as measure_here
 

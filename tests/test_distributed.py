@@ -198,6 +198,20 @@ def test_a_fit_on_ray_is_a_fit_here(cluster, fitted, tmp_path, n):
 
 
 @pytest.mark.slow
+def test_support_pairs_are_not_ranked_after_a_fit_on_ray_either(cluster, table, tmp_path):
+    _, here = table
+    split = sc.split_cold_items(here)
+    text = sc.encode_reviews(split.train, sc.tfidf_encoder(16))
+    model = sc.fit(split.train, text, valid=split.valid, settings=SETTINGS)
+    how = {"storage": str(tmp_path), "settings": SETTINGS, "n_workers": 1}
+    made = cluster.run("fit", _fit, split.train, text, split.valid, how)
+    assert len(split.train.support)
+    np.testing.assert_array_equal(made.seen.toarray(), model.seen.toarray())
+    np.testing.assert_array_equal(made.user_emb, model.user_emb)
+    assert made.popularity_weight == model.popularity_weight
+
+
+@pytest.mark.slow
 def test_a_fit_whose_worker_is_killed_ends_where_it_would_have(cluster, fitted, tmp_path):
     split, text, _ = fitted
     settings = SETTINGS.model_copy(update={"max_epochs": 24, "patience": 24})

@@ -2,7 +2,7 @@
 
     from symcere import distributed
     with distributed.connected("auto"):
-        distributed.ingest("s3://raw/reviews/", "s3://mine/table", Ingestion(Path("."), filters=[sc.KCore(5)]))
+        distributed.ingest("s3://raw/reviews/", "s3://mine/table", filters=[sc.KCore(5)])
         split = sc.split_random(distributed.read_table("s3://mine/table", words=False), seed=0)
         text = distributed.encode_reviews(split.train, "s3://mine/table", sc.sentence_encoder())
         model = distributed.fit(split.train, text, valid=split.valid, storage="s3://mine/fits", n_workers=8)

@@ -24,7 +24,7 @@ from symcere.errors import ConfigError, DataError
 from symcere.manifest import digest
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import SAMPLE, Affine, fit_conditioning
-from symcere.text.corpus import Corpus, Part, corpus_of
+from symcere.text.corpus import Corpus, Part, by_key, corpus_of
 from symcere.text.distilled import FittedDistilled
 from symcere.text.encoders import Encoder, FittedEncoder, OnProgress, Progress, TextEncoder, TextVectors
 from symcere.text.features import TextFeatures
@@ -196,9 +196,7 @@ def _sketch(reads: Sequence[_Read], part: Part) -> Corpus:
     keys = np.concatenate([found[at][0] for at in range(len(reads))])
     n, row = (np.concatenate([found[at][which] for at in range(len(reads))]) for which in (1, 2))
     file = np.repeat(np.arange(len(reads)), [len(found[at][0]) for at in range(len(reads))])
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (keys[order[1:]] != keys[order[:-1]]).any(1)
+    order, first = by_key(keys)
     n_reviews = np.bincount(np.cumsum(first) - 1, weights=n[order]).astype(np.int64)[:_SKETCH]
     chosen = order[first][:_SKETCH]
     wanted = [np.flatnonzero(file[chosen] == at) for at in range(len(reads))]
@@ -246,9 +244,8 @@ class _Encode:
         })  # fmt: skip
 
 
-def _open(row: dict[str, Any]) -> Any:
+def _open(read: _Read) -> Any:
     """The words of a file's reviews, as a table for the encoder."""
-    read: _Read = row["read"]
     frame = _words(read).select("title", "text")
     return frame.with_columns(review=pl.Series(read.review, dtype=pl.Int64)).to_arrow(
         compat_level=pl.CompatLevel.oldest()
@@ -258,7 +255,7 @@ def _open(row: dict[str, Any]) -> Any:
 def _opened(batch: dict[str, Any]) -> Any:
     import pyarrow as pa
 
-    return pa.concat_tables([_open({"read": read}) for read in batch["read"]])
+    return pa.concat_tables([_open(read) for read in batch["read"]])
 
 
 def _block(
@@ -408,8 +405,6 @@ def _sampled(
     if not len(sample) or not filled:
         return np.zeros((0, 1)), np.zeros(0)
     vectors = np.concatenate(filled)
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (keys[order[1:]] != keys[order[:-1]]).any(1)
+    order, first = by_key(keys)
     chosen = order[first]
     return vectors[chosen], n_reviews[: len(chosen)].astype(np.float64)

@@ -23,7 +23,7 @@ from symcere.data.formats.recognise import Wanted
 from symcere.data.ingest import Ingestion
 from symcere.data.intake import nothing_usable
 from symcere.data.interactions import Step
-from symcere.data.items import Items, read_items
+from symcere.data.items import Items, items_of, read_items
 from symcere.data.kcore import KCore
 from symcere.data.reviews import Reviews, wanted
 from symcere.data.sources import Source
@@ -265,7 +265,7 @@ class _Buckets:
         if not count.n_reviews:
             raise self._too_high(chosen, before, dropped)
         self._stand(count)
-        return Step(chosen.name, count.n_reviews, count.n_users, count.n_items, dropped)
+        return _said(chosen.name, count, dropped)
 
     def write(self, storage: Storage, parts: Sequence[int]) -> tuple[dict[str, str], tuple[int, int]]:
         """Write the reviews that stand; returns hashes, and how many lack text and date."""
@@ -339,9 +339,7 @@ def _total(counts: Sequence[Count]) -> Count:
 def _items(file: str | None, source: Source | None, refs: Sequence[Any]) -> Items:
     """What files say of their items, the first first; completed by a file of items."""
     tables = [table for table in fetch(list(refs)) if table is not None]
-    found = Items()
-    for table in tables:
-        found = found.completed(Items(table))
+    found = items_of(pl.concat(tables)) if tables else Items()
     if file:
         with fetched(file) as path:
             found = read_items(path, source=source).completed(found)

@@ -5,12 +5,12 @@ batches. State goes to storage every so often, by every worker; when one of them
 """
 
 import copy
+import hashlib
 import io
 import json
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ import torch
 
 from symcere import errors
 from symcere.data.dataset import REVIEW, Dataset, HeldOut
-from symcere.data.typed import SCHEMA
 from symcere.distributed.cluster import n_cpus, said, telling
 from symcere.distributed.storage import Storage
 from symcere.errors import ClusterError, DataError, SymcereError
@@ -28,6 +27,7 @@ from symcere.graph import norm_adj, shard_of
 from symcere.manifest import code_digest, digest, digest_array
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
+from symcere.towers import Towers
 from symcere.training.checkpoint import Keeper, keeping
 from symcere.training.config import SymcereSettings
 from symcere.training.device import on_device
@@ -117,7 +117,8 @@ def fit(
         raise ClusterError(
             f"{n} workers need {n * cpus_a_worker} processors; the cluster has {n_cpus()}. Ask for fewer workers."
         )
-    contents = [digest_array(part) for part in (train.user, train.item, valid.user, valid.item, text.user, text.item)]
+    pairs = (side for part in (train, valid, train.support) for side in (part.user, part.item))
+    contents = [digest_array(each) for each in (*pairs, text.user, text.item)]
     ids = digest(train.users.ids, train.items.ids)
     key = digest(code_digest(), "distributed fit", contents, ids, settings.model_dump(mode="json"), seed, n > 1)
     out = f"{storage.rstrip('/')}/fit-{key[:16]}"
@@ -126,9 +127,9 @@ def fit(
         for epoch in epochs if on_epoch else ():
             on_epoch(epoch)  # type: ignore[misc]
         return recommender
-    wordless = pl.DataFrame({name: pl.repeat(None, len(train), dtype=SCHEMA[name], eager=True) for name in REVIEW})
-    light = Dataset(train.users, train.items, train.user, train.item, wordless)
-    task = _Task(light, valid, text, settings, seed, out, every, "cuda" if gpu else "cpu", cpus_a_worker)
+    task = _Task(
+        without_words(train), valid, text, settings, seed, out, every, "cuda" if gpu else "cpu", cpus_a_worker
+    )
     told = 0
 
     def tell(epoch: Epoch) -> None:
@@ -152,6 +153,16 @@ def fit(
     for epoch in epochs[told:] if on_epoch else ():
         on_epoch(epoch)  # type: ignore[misc]
     return recommender
+
+
+def without_words(train: Dataset) -> Dataset:
+    """The same interactions and support, their words left behind."""
+
+    def empty(review: pl.DataFrame) -> pl.DataFrame:
+        return review.with_columns(title=pl.lit(""), text=pl.lit("")).select(REVIEW)
+
+    support = replace(train.support, review=empty(train.support.review)) if len(train.support) else train.support
+    return replace(train, review=empty(train.review), support=support)
 
 
 def _train(task: Any, send: Any, n: int, needs: dict[str, float], out: str, max_failures: int) -> None:
@@ -235,20 +246,10 @@ class _TrainCheckpoints(Keeper):
     workers: Workers
     train: Dataset
     every: float
-    _next: float = field(default=0.0, init=False, repr=False)
 
     def file(self, key: str) -> Path:
         """Stands in storage, not in a file of this machine."""
         return Path(f"/nowhere/{key[:16]}")
-
-    def begin(self) -> None:
-        """A fit begins."""
-        self._next = time.monotonic() + self.every
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time for the next."""
-        return time.monotonic() >= self._next
 
     def save(self, key: str, state: dict[str, Any]) -> None:
         """Hand over the state of this worker."""
@@ -262,7 +263,7 @@ class _TrainCheckpoints(Keeper):
                 buffer.getvalue()
             )
             ray.train.report({"epoch": state["epoch"]}, checkpoint=ray.train.Checkpoint.from_directory(temporary))
-        self._next = time.monotonic() + self.every
+        self.begin()
 
     def load(self, key: str) -> dict[str, Any] | None:
         """The last state that all workers handed over, the rows dealt anew where there were more or fewer."""
@@ -316,8 +317,6 @@ def _files(out: str) -> list[str]:
 
 
 def _sha(out: str, name: str) -> str:
-    import hashlib
-
     return hashlib.sha256(Storage(out).read(name)).hexdigest()
 
 
@@ -341,14 +340,10 @@ def _result(out: str, key: str | None) -> tuple[Recommender, list[Epoch]] | None
 
 def _in_memory(model: Recommender) -> Recommender:
     """The recommender without the files that its arrays are mapped from."""
-    import dataclasses
-
-    from symcere.towers import Towers
-
     towers = model.towers
     if towers:
         towers = Towers.of({name: np.array(array) for name, array in towers.tensors.items()}, towers.about)
-    return dataclasses.replace(
+    return replace(
         model,
         seen=model.seen.copy(),
         popularity=np.array(model.popularity),

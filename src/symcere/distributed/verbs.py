@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from symcere.data.dataset import REVIEW, Dataset, HeldOut, Split
+from symcere.data.dataset import Dataset, HeldOut, Split
 from symcere.data.ingest import Ingestion
 from symcere.distributed import rank
 from symcere.distributed.cluster import Cluster
 from symcere.distributed.encode import encode_reviews
 from symcere.distributed.ingestion import ingest_into
-from symcere.distributed.train import fit
+from symcere.distributed.train import fit, without_words
 from symcere.errors import ConfigError
 from symcere.evaluation.compare import Values
 from symcere.evaluation.measures import Measure
@@ -110,16 +108,6 @@ class RayVerbs:
                 f"The nodes of {self.cluster.address} do not see {folder}. Take an input and an --out on a file "
                 "system that all of them share, or symcere.distributed with addresses of an object store."
             )
-
-
-def without_words(train: Dataset) -> Dataset:
-    """The same interactions and support, their words left behind."""
-
-    def empty(review: pl.DataFrame) -> pl.DataFrame:
-        return review.with_columns(title=pl.lit(""), text=pl.lit("")).select(REVIEW)
-
-    support = replace(train.support, review=empty(train.support.review)) if len(train.support) else train.support
-    return replace(train, review=empty(train.review), support=support)
 
 
 def _encode(

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int, UInt64
+from jaxtyping import Bool, Int, UInt64
 from numpy import ndarray
 
 from symcere.manifest import digest
@@ -93,13 +93,19 @@ def corpus_of(reviews: pl.DataFrame | Sequence[str], part: Part = "review") -> C
         length.append(texts.str.len_chars().to_numpy()[there].astype(np.int64))
         keys.append(_keys(texts.gather(there).cast(pl.Binary).to_list()))
     key, where = np.concatenate(keys), np.concatenate(review)
-    order = np.lexsort((where, key[:, 1], key[:, 0]))
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (key[order[1:]] != key[order[:-1]]).any(1)
+    order, first = by_key(key)
     text = np.empty(len(order), dtype=np.int64)
     text[order] = np.cumsum(first) - 1
     kept = order[first]
     return Corpus(reviews, part, where, text, key[kept], where[kept], np.concatenate(length)[kept])
+
+
+def by_key(keys: UInt64[ndarray, "reviews 2"]) -> tuple[Int[ndarray, " reviews"], Bool[ndarray, " reviews"]]:
+    """Order reviews by the keys of their texts; and mark, in that order, the first review of each text."""
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (keys[order[1:]] != keys[order[:-1]]).any(1)
+    return order, first
 
 
 def blocks(n: int, size: int = 8_192) -> Iterator[slice]:

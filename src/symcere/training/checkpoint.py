@@ -3,11 +3,12 @@
 import contextlib
 import io
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,37 +20,44 @@ _CURRENT: ContextVar["Keeper | None"] = ContextVar("checkpoints", default=None)
 _SHARE = 0.05  # of the time that saving may take
 
 
-class Keeper(Protocol):
-    """Where a fit keeps its state while it runs."""
+class Keeper(ABC):
+    """Where a fit keeps its state while it runs, and when.
 
+    Attributes:
+        every: Seconds between two checkpoints.
+    """
+
+    every: float
+    _next = 0.0
+
+    @abstractmethod
     def file(self, key: str) -> Path:
         """The file of the fit with this key."""
-        ...
+
+    @abstractmethod
+    def save(self, key: str, state: dict[str, Any]) -> None:
+        """Keep the state of a fit."""
+
+    @abstractmethod
+    def load(self, key: str) -> dict[str, Any] | None:
+        """The state of a fit, if one was left."""
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """The fit is done."""
 
     def begin(self) -> None:
-        """A fit begins."""
-        ...
+        """A fit begins: the first checkpoint is due after a while."""
+        self._next = time.monotonic() + self.every
 
     @property
     def due(self) -> bool:
-        """Whether it is time for the next checkpoint."""
-        ...
-
-    def save(self, key: str, state: dict[str, Any]) -> None:
-        """Keep the state of a fit."""
-        ...
-
-    def load(self, key: str) -> dict[str, Any] | None:
-        """The state of a fit, if one was left."""
-        ...
-
-    def remove(self, key: str) -> None:
-        """The fit is done."""
-        ...
+        """Whether it is time for the next."""
+        return time.monotonic() >= self._next
 
 
 @dataclass
-class Checkpoints:
+class Checkpoints(Keeper):
     """Where the fits of a block keep their state, and how often.
 
     Args:
@@ -60,20 +68,10 @@ class Checkpoints:
 
     folder: Path
     every: float = 30.0
-    _next: float = field(default=0.0, init=False, repr=False)
 
     def file(self, key: str) -> Path:
         """The file of the fit with this key."""
         return self.folder / f"{key[:16]}.pt"
-
-    def begin(self) -> None:
-        """A fit begins: the first checkpoint is due after a while."""
-        self._next = time.monotonic() + self.every
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time for the next."""
-        return time.monotonic() >= self._next
 
     def save(self, key: str, state: dict[str, Any]) -> None:
         """Write the state of a fit, whole or not at all.

@@ -290,10 +290,11 @@ def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float
         shown.append(torch.stack([*terms.values(), loss]).detach())
     send_back(tables)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    squares = torch.stack([torch.linalg.vector_norm(parameter.grad) ** 2 for parameter in parameters])
     showed = torch.stack(shown).mean(0)
     if isinstance(model, ShardedSymcere):
         squares = _shared(model, parameters, showed)
+    else:
+        squares = torch.stack([torch.linalg.vector_norm(parameter.grad) ** 2 for parameter in parameters])
     values = [*showed, squares.sum().sqrt()]
     named = zip([*terms, "loss", "grad_norm"], torch.stack(values).tolist(), strict=True)  # one wait for the device
     return {**dict(named), "known_share": float(np.mean([batch.known_share for batch in group]))}
