@@ -436,6 +436,7 @@ def small_store() -> Iterator[None]:
         ray.init = was
 
 
+HEAD = "ray://127.0.0.1:20001"
 JOB = """
 import sys, json
 from symcere.data.kcore import KCore
@@ -468,7 +469,7 @@ def heads(rounds: int) -> None:
                 sys.executable,
                 "-c",
                 JOB,
-                "ray://127.0.0.1:20001",
+                HEAD,
                 str(raw),
                 str(at),
                 str(Path(__file__).parent),
@@ -480,7 +481,11 @@ def heads(rounds: int) -> None:
                      "--include-dashboard=false", "--disable-usage-stats"]  # fmt: skip
             words = start if action == "start" else ["stop", "--force"]
             subprocess.run([str(bin_ / "ray"), *words], check=False, capture_output=True)
-            time.sleep(3)  # until ports are free, or answer
+            time.sleep(3)  # until ports are free
+            if action == "start":  # a new head takes some seconds until it answers
+                ask = [sys.executable, "-c", f"import ray; ray.init({HEAD!r}, log_to_driver=False)"]
+                while subprocess.run(ask, check=False, capture_output=True).returncode:
+                    time.sleep(1)
 
         def result(running_job: subprocess.Popen[str]) -> tuple[int, str]:
             told = running_job.communicate(timeout=300)[0].strip().splitlines()

@@ -1,8 +1,11 @@
 """On Ray: what one machine gives, from many files, and a sentence where it cannot."""
 
+import contextlib
 import dataclasses
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -17,7 +20,9 @@ import symcere as sc
 from symcere.data.filters import MinRating, Period, Sample
 from symcere.data.ingest import Ingestion, ingest_reviews, load_reviews
 from symcere.data.kcore import KCore
+from symcere.distributed import cluster as cluster_module
 from symcere.distributed import connected, encode_reviews, fit, ingest, measure_test, read_table, recommend_all
+from symcere.distributed.cluster import _connect
 from symcere.distributed.storage import Storage, fetched, files_of
 from symcere.distributed.train import dealt_anew
 from symcere.errors import ClusterError, ConfigError, DataError
@@ -129,6 +134,23 @@ def table(cluster, tmp_path_factory):
     here = _here(raw, folder / "here", (KCore(3),))
     cluster.run("ingest", _core, str(raw), str(folder / "there"), (KCore(3),))
     return str(folder / "there"), here
+
+
+@pytest.mark.slow
+def test_a_damaged_part_is_found_by_whoever_reads_it(cluster, tmp_path):
+    raw, url = _files(tmp_path / "raw"), str(tmp_path / "out")
+    made = cluster.run("ingest", _core, str(raw), url, (KCore(3),))
+    train = sc.split_random(read_table(url, words=False)).train
+    part = tmp_path / "out" / "reviews-00001.parquet"
+    whole = part.read_bytes()
+    part.write_bytes((tmp_path / "out" / "reviews-00000.parquet").read_bytes())  # reads well, and is another
+    for read in (lambda: read_table(url, words=False), lambda: cluster.run("read", read_table, url)):
+        with pytest.raises(DataError, match=r"reviews-00001\.parquet is damaged"):
+            read()
+    with pytest.raises(DataError, match=r"reviews-00001\.parquet is damaged"):
+        cluster.run("encode", _encode, train, url, (sc.tfidf_encoder(4),), {})
+    assert cluster.run("ingest", _core, str(raw), url, (KCore(3),)) == made
+    assert part.read_bytes() == whole
 
 
 def _length(texts):
@@ -297,10 +319,67 @@ def test_an_error_on_a_node_arrives_as_it_was_raised(cluster, table):
         cluster.run("encode", _encode, train, url, (sc.function_encoder(_reversed, version="1"),), {})
 
 
+@pytest.mark.parametrize("refused", [2, 99])
+def test_a_head_that_answers_is_asked_again(monkeypatch, refused):
+    ray = pytest.importorskip("ray", reason="needs the extra: pip install 'symcere[ray]'")
+    asked = []
+
+    def init(*_, **__):
+        asked.append(1)
+        if len(asked) <= refused:
+            raise ConnectionAbortedError("Initialization failure from server:")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(cluster_module, "_PAUSE", 0)
+    if refused > 5:
+        with pytest.raises(ConfigError, match="No Ray answers"):
+            _connect("ray://nowhere:1", None)
+        assert len(asked) == 5
+    else:
+        _connect("ray://somewhere:1", None)
+        assert len(asked) == 3
+
+
 def test_workers_without_a_ray_are_refused(symcere):
     code, _, error = symcere("--workers", 2, "run", "nothing.json")
     assert code == 2
     assert "--on local" in error
+
+
+@pytest.mark.slow
+def test_from_outside_a_cluster_a_run_is_the_same(symcere, tmp_path):
+    pytest.importorskip("grpc", reason="needs the extra: pip install 'symcere[ray]'")
+    port, client_port = _free_ports(2)
+    env = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    head = ["start", "--head", f"--port={port}", f"--ray-client-server-port={client_port}", "--num-cpus=2",
+            "--include-dashboard=false", "--disable-usage-stats", "--block"]  # fmt: skip
+    words = ["run", str(_files(tmp_path / "raw", n=2_000, n_files=2)), "--k-core", "3", "--systems", "popularity",
+             "--set", "max_epochs=2", "--quiet", "--encoder", "tfidf", "--text-dim", "8"]  # fmt: skip
+    assert symcere(*words, "--out", tmp_path / "here", "--cache", tmp_path / "cache")[0] == 0
+    bin_ = Path(sys.executable).parent
+    with subprocess.Popen(
+        [bin_ / "ray", *head], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as ray:
+        try:
+            on = [bin_ / "symcere", "--on", f"ray://127.0.0.1:{client_port}", *words, "--out", tmp_path / "there"]
+            for _ in range(20):  # until the head answers
+                done = subprocess.run(on, env=env, check=False, capture_output=True, text=True)
+                if "No Ray answers" not in done.stderr:
+                    break
+                time.sleep(1)
+        finally:
+            ray.terminate()
+    assert done.returncode == 0, done.stderr
+    here, there = ((tmp_path / side / "per_user.csv").read_bytes() for side in ("here", "there"))
+    assert here == there
+
+
+def _free_ports(n):
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(n)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def test_a_storage_is_whole_or_not_there(tmp_path):

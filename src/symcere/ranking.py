@@ -1,15 +1,16 @@
 """The only place that ranks: scores in, the k best items of each user out. NumPy and SciPy only."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from numpy import ndarray
 from scipy.sparse import csr_array
 
 _BLOCK = 250_000  # scores held at once: 1 MB, within the cache of one core
-_GROUPS = 16  # times k: into how many groups items are dealt
+_MANY = 32_768  # items, from which on looking into a few groups costs less than comparing all of them
 _USERS = 32  # users at least that share a reading of all items
 
 
@@ -39,26 +40,40 @@ def top_k(scores: Float[ndarray, "users n_items"], k: int) -> Int[ndarray, "user
         >>> top_k(np.array([[0.5, 2.0, 2.0, -1.0]], dtype=np.float32), 3)
         array([[1, 2, 0]])
     """
-    n_items = scores.shape[1]
-    least = _reached_by(scores, k)
-    row, item = np.divmod(np.flatnonzero(scores >= least), n_items)  # items ascend in each row
+    row, item = reaching(scores, k)
     order = np.lexsort((-scores[row, item], row))
     first = np.searchsorted(row, np.arange(len(scores)))
     return np.asarray(item[order[first[:, None] + np.arange(k)]])
 
 
-def _reached_by(scores: Float[ndarray, "users n_items"], k: int) -> Float[ndarray, "users 1"]:
-    """A score of each row that at least k of its items reach, and not many more."""
+def reaching(
+    scores: Num[ndarray, "users n_items"], k: int, slack: Num[ndarray, " users"] | int = 0
+) -> tuple[Int[ndarray, " found"], Int[ndarray, " found"]]:
+    """Items that reach a score that at least k items of their row reach, and not many more.
+
+    Args:
+        scores: Of any number type, without NaN.
+        k: How many; at most n_items.
+        slack: By how much an item of each row may fall short of that score.
+
+    Returns:
+        Row and item of each, both ascending.
+    """
     n_users, n_items = scores.shape
-    n_groups = _GROUPS * k
-    deep = n_items // n_groups
-    maxima = scores
-    if deep > 1:
-        dealt = deep * n_groups
-        maxima = scores[:, :dealt].reshape(n_users, deep, n_groups).max(1)
-        rest = n_items - dealt
-        maxima[:, :rest] = np.maximum(maxima[:, :rest], scores[:, dealt:])
-    return np.partition(maxima, maxima.shape[1] - k, axis=1)[:, maxima.shape[1] - k, None]
+    many = n_items >= _MANY
+    n_groups = min(n_items, math.isqrt(n_items * k) if many else 16 * k)
+    deep, rest = divmod(n_items, n_groups)
+    maxima = scores[:, : deep * n_groups].reshape(n_users, deep, n_groups).max(1)
+    maxima[:, :rest] = np.maximum(maxima[:, :rest], scores[:, deep * n_groups :])
+    least = np.partition(maxima, n_groups - k, axis=1)[:, n_groups - k, None] - np.reshape(slack, (-1, 1))
+    if not many:
+        return np.divmod(np.flatnonzero(scores >= least), n_items)
+    row, group = np.nonzero(maxima >= least)
+    members = group[:, None] + n_groups * np.arange(deep + 1)
+    there = members < n_items
+    members[~there] = 0
+    found, place = np.nonzero(there & (scores[row[:, None], members] >= least[row]))
+    return np.divmod(np.sort(row[found] * n_items + members[found, place]), n_items)
 
 
 def rank(scorer: Scorer, user: Int[ndarray, " users"], k: int, exclude: csr_array) -> Int[ndarray, "users k"]:

@@ -1,8 +1,8 @@
 """Tables on disk as Arrow files, read through a memory map: text stays on disk until it is looked at."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import polars as pl
 
@@ -53,11 +53,11 @@ def map_arrow(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pl
     return pl.concat(parts, rechunk=True)  # of one chunk polars gathers views, of several it copies the text
 
 
-def read_own_parquet(file: Path | BinaryIO, columns: Sequence[str] | None = None) -> pl.DataFrame:
+def read_own_parquet(file: Path | BytesIO, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """Read a Parquet file that we wrote.
 
     Args:
-        file: The file, or its path.
+        file: Its path, or its content.
         columns: Which columns; all if left out.
 
     Returns:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from symcere import errors
+from symcere.distributed.storage import Storage
 from symcere.errors import ClusterError, ConfigError, SymcereError
 from symcere.manifest import VERSION, code_digest
 
@@ -22,6 +24,8 @@ LOCAL = "local"
 """The address of a Ray of one's own on this machine, which ends with the command."""
 
 _FAN = 8  # results that one task joins
+_TRIES = 5  # to connect, where the head answers
+_PAUSE = 2.0  # seconds between them
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,14 @@ def _connect(address: str, n_cpus: int | None) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters of them is raised as well
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+            for tried in range(_TRIES):
+                try:
+                    ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+                    break
+                except ConnectionAbortedError:  # the head answers, and could not start a process for us
+                    if tried == _TRIES - 1:
+                        raise
+                    time.sleep(_PAUSE)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ConfigError(
             f"No Ray answers at {address!r} ({str(error).splitlines()[0][:200]}). Start one with `ray start --head`, "
@@ -277,6 +288,22 @@ def tree(work: Callable[..., Any], refs: Sequence[Any]) -> Any:
     while len(level) > 1:
         level = [task(work).remote(*level[at : at + _FAN]) for at in range(0, len(level), _FAN)]
     return level[0]
+
+
+def standing(storage: Storage, key: str) -> dict[str, Any] | None:
+    """The manifest of a folder that is whole: its files are looked at where there is a processor.
+
+    Args:
+        storage: The folder.
+        key: What it must have been made under.
+
+    Returns:
+        The manifest, or None.
+    """
+    manifest = storage.promised(key)
+    holds = task(Storage.holds)
+    whole = manifest and all(fetch([holds.remote(storage, *file) for file in manifest["files"].items()]))
+    return manifest if whole else None
 
 
 def n_cpus() -> int:

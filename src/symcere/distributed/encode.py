@@ -16,10 +16,10 @@ import polars as pl
 from numpy import ndarray
 
 from symcere.data.dataset import Dataset
+from symcere.data.reviews import Reviews
 from symcere.data.splits import rows_of
 from symcere.distributed.cluster import each, fetch, n_cpus, task, tree
-from symcere.distributed.ingestion import n_rows, read_part, read_table
-from symcere.distributed.storage import Storage
+from symcere.distributed.ingestion import TableFile, files_of_table, read_files
 from symcere.errors import ConfigError, DataError
 from symcere.manifest import digest
 from symcere.text.cache import NO_CACHE, VectorCache
@@ -155,29 +155,29 @@ class _Block:
 class _Read:
     """Rows of one file of the table that are read, and which reviews they are."""
 
-    table: str
-    name: str
+    file: TableFile
     rows: ndarray
     review: ndarray
 
 
 def _rows_by_file(table: str, known: Dataset) -> list[_Read]:
     """Find the reviews in the files of the table."""
-    reviews = read_table(table, words=False)
-    rows = rows_of(reviews, known.user, known.item)
+    files = files_of_table(table)
+    tables = read_files(files, words=False)
+    rows = rows_of(Reviews(pl.concat(tables), table, ()), known.user, known.item)
     order = np.argsort(rows)
     reads, begin = [], 0
-    for name in [name for name in Storage(table).names() if name.startswith("reviews-")]:
-        end = begin + n_rows(table, name)
+    for file, part in zip(files, tables, strict=True):
+        end = begin + len(part)
         here = order[np.searchsorted(rows, begin, sorter=order) : np.searchsorted(rows, end, sorter=order)]
         if len(here):
-            reads.append(_Read(table, name, rows[here] - begin, here))
+            reads.append(_Read(file, rows[here] - begin, here))
         begin = end
     return reads
 
 
 def _words(read: _Read) -> pl.DataFrame:
-    return read_part(read.table, read.name)[read.rows]
+    return read.file.read()[read.rows]
 
 
 def _keys(read: _Read, part: Part) -> tuple[ndarray, ndarray, ndarray]:

@@ -9,7 +9,8 @@ folder without its manifest, which is written last.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ from symcere.data.items import Items, items_of, read_items
 from symcere.data.kcore import KCore
 from symcere.data.reviews import Reviews, wanted
 from symcere.data.sources import Source
+from symcere.data.typed import SCHEMA
 from symcere.distributed import intake
-from symcere.distributed.cluster import each, fetch, n_cpus, task, tree
+from symcere.distributed.cluster import each, fetch, n_cpus, standing, task, tree
 from symcere.distributed.intake import Count, parquet
 from symcere.distributed.storage import Storage, fetched, files_of
 from symcere.errors import DataError
@@ -76,8 +78,8 @@ def ingest(
     stamps = [_stamp(file) for file in (*files, *([items] if items else []))]
     key = digest(code_digest(), "distributed ingest", stamps, options, bool(items))
     storage = Storage(out)
-    if standing := storage.manifest(key):
-        return standing
+    if made := standing(storage, key):
+        return made
     fields, hashes = _ingest(files, storage, asked, skip_bad, filters, items, on_progress)
     return storage.finish(key, fields, hashes)
 
@@ -110,58 +112,92 @@ def read_table(url: str, *, words: bool = True) -> Reviews:
     Raises:
         DataError: If the folder is not whole.
     """
-    storage = Storage(url)
-    manifest = storage.manifest()
-    if manifest is None:
-        raise DataError(f"{url} is no ingested table, or not a whole one. Ingest it again.")
-    names = [name for name in storage.names() if name.startswith("reviews-")]
-    tables = [read_part(url, name, words=words) for name in names]
+    manifest = _manifest(url)
+    tables = read_files(files_of_table(url), words=words)
     steps = tuple(Step(**step) for step in manifest["steps"])
-    items = next(name for name in storage.names() if name.startswith("items."))
-    return Reviews(pl.concat(tables), manifest["source"], steps, Items(_frame(storage, items)))
+    items = next(TableFile(url, *file) for file in manifest["files"].items() if file[0].startswith("items."))
+    return Reviews(pl.concat(tables), manifest["source"], steps, Items(items.frame()))
 
 
-def read_part(url: str, name: str, *, words: bool = True) -> pl.DataFrame:
-    """Read one file of a table.
+@dataclass(frozen=True)
+class TableFile:
+    """One file of a table; whoever reads it checks it.
 
     Args:
         url: Folder.
         name: File.
+        sha256: What its content hashes to.
+    """
+
+    url: str
+    name: str
+    sha256: str
+
+    def read(self, *, words: bool = True) -> pl.DataFrame:
+        """Read it.
+
+        Args:
+            words: Whether title and text are read, or left empty.
+
+        Returns:
+            Columns SCHEMA.
+
+        Raises:
+            DataError: If it is not there, or damaged.
+        """
+        columns = [name for name in SCHEMA if words or name not in ("title", "text")]
+        empty = [pl.lit("").alias(name) for name in SCHEMA if name not in columns]
+        return self.frame(columns).with_columns(empty).select(SCHEMA.names())
+
+    def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Its columns as they lie there."""
+        storage = Storage(self.url)
+        raw = storage.read(self.name, self.sha256)
+        if self.name.endswith(".arrow") and storage.local:  # ingested on one machine
+            return map_arrow([storage.local / self.name], columns)
+        return read_own_parquet(BytesIO(raw), columns)
+
+
+def files_of_table(url: str) -> list[TableFile]:
+    """The files of a table, in the order of their reviews.
+
+    Args:
+        url: Its folder.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: If the folder is no table.
+    """
+    files = _manifest(url)["files"]
+    return [TableFile(url, name, files[name]) for name in sorted(files) if name.startswith("reviews-")]
+
+
+def read_files(files: Sequence[TableFile], *, words: bool) -> list[pl.DataFrame]:
+    """Read files of a table: on Ray, where this process is connected to one, so that no machine reads them all.
+
+    Args:
+        files: The files.
         words: Whether title and text are read, or left empty.
 
     Returns:
-        Columns SCHEMA.
+        A table each.
     """
-    from symcere.data.typed import SCHEMA
+    import ray
 
-    columns = [name for name in SCHEMA if words or name not in ("title", "text")]
-    table = _frame(Storage(url), name, columns)
-    return table.with_columns(pl.lit("").alias(name) for name in SCHEMA if name not in columns).select(SCHEMA.names())
-
-
-def n_rows(url: str, name: str) -> int:
-    """Rows of one file of a table.
-
-    Args:
-        url: Folder.
-        name: File.
-
-    Returns:
-        How many.
-    """
-    import pyarrow.parquet as pq
-
-    if name.endswith(".arrow"):
-        return len(read_part(url, name, words=False))
-    with Storage(url).open(name) as file:
-        return int(pq.ParquetFile(file).metadata.num_rows)
+    if not ray.is_initialized():
+        return [file.read(words=words) for file in files]
+    read = task(TableFile.read)
+    tables: list[pl.DataFrame] = fetch([read.remote(file, words=words) for file in files])
+    return tables
 
 
-def _frame(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    if name.endswith(".arrow") and storage.local:  # ingested on one machine
-        return map_arrow([storage.local / name], columns)
-    with storage.open(name) as file:
-        return read_own_parquet(file, columns)
+def _manifest(url: str) -> dict[str, Any]:
+    manifest = Storage(url).promised()
+    if manifest is None:
+        raise DataError(f"{url} is no ingested table, or not a whole one. Ingest it again.")
+    return manifest
 
 
 def _ingest(

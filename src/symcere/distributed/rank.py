@@ -10,7 +10,7 @@ from numpy import ndarray
 from scipy.sparse import csr_array
 
 from symcere.data.dataset import Split, known_matrix
-from symcere.distributed.cluster import fetch, n_cpus
+from symcere.distributed.cluster import fetch, n_cpus, standing
 from symcere.distributed.intake import parquet
 from symcere.distributed.storage import Storage
 from symcere.errors import ConfigError
@@ -91,8 +91,8 @@ def recommend_all(model: Recommender, out: str, k: int = 10, n_actors: int | Non
     contents = [digest_array(part) for part in (model.user_emb, model.item_emb, model.seen.indices)]
     key = digest(code_digest(), "recommend_all", contents, model.popularity_weight, model.temperature, k)
     storage = Storage(out)
-    if standing := storage.manifest(key):
-        return standing
+    if made := standing(storage, key):
+        return made
     files: dict[str, str] = {}
     for batch in _ranked(model, np.arange(len(model.users)), k, model.seen, n_actors, out):
         files.update(zip(batch["name"].tolist(), batch["sha256"].tolist(), strict=True))

@@ -2,13 +2,14 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import fsspec
 
@@ -62,28 +63,27 @@ class Storage:
                 fs.pipe_file(f"{root}/{name}", raw)  # an object is there when all of it is
         return hashlib.sha256(raw).hexdigest()
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, sha256: str | None = None) -> bytes:
         """Read a file.
 
         Args:
             name: Within the folder.
+            sha256: What its content must hash to, where that is known.
 
         Returns:
             Its content.
 
         Raises:
-            DataError: If it is not there.
+            DataError: If it is not there, or is another.
         """
         fs, root = self.filesystem
         try:
-            return cast(bytes, fs.cat_file(f"{root}/{name}"))
+            raw = cast(bytes, fs.cat_file(f"{root}/{name}"))
         except OSError as error:
             raise DataError(f"{self.url}/{name} cannot be read: {error}.") from error
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading, also in the middle."""
-        fs, root = self.filesystem
-        return cast(BinaryIO, fs.open(f"{root}/{name}", "rb"))
+        if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
+            raise DataError(f"{self.url}/{name} is damaged: its hash is not that of the manifest. Make it again.")
+        return raw
 
     def names(self) -> list[str]:
         """Names of the files in it, in order; none where there is no such folder."""
@@ -116,8 +116,8 @@ class Storage:
         self.write(NAME, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
         return manifest
 
-    def manifest(self, key: str | None = None) -> dict[str, Any] | None:
-        """The manifest, where the folder is whole: all files there, and each with its hash.
+    def promised(self, key: str | None = None) -> dict[str, Any] | None:
+        """The manifest, where there is one: whoever reads a file hands its hash to `read`.
 
         Args:
             key: What the folder must have been made under; any if left out.
@@ -127,12 +127,30 @@ class Storage:
         """
         try:
             manifest = json.loads(self.read(NAME))
-            whole = key in (None, manifest["key"]) and all(
-                hashlib.sha256(self.read(name)).hexdigest() == sha for name, sha in manifest["files"].items()
-            )
+            ours = isinstance(manifest["files"], dict) and key in (None, manifest["key"])
         except (DataError, ValueError, KeyError, TypeError):
             return None
-        return manifest if whole else None
+        return manifest if ours else None
+
+    def holds(self, name: str, sha256: str) -> bool:
+        """Whether a file is there, with the content that the manifest speaks of."""
+        try:
+            self.read(name, sha256)
+        except DataError:
+            return False
+        return True
+
+    def manifest(self, key: str | None = None) -> dict[str, Any] | None:
+        """The manifest, where the folder is whole: all files there, and each with its hash.
+
+        Args:
+            key: What the folder must have been made under; any if left out.
+
+        Returns:
+            The manifest, or None.
+        """
+        manifest = self.promised(key)
+        return manifest if manifest and all(itertools.starmap(self.holds, manifest["files"].items())) else None
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
