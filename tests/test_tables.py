@@ -60,7 +60,8 @@ def test_gathered_gradients_are_those_of_autograd(split, text, make, n):
         (mean_loss(gathered, [batch], tables) / n).backward()
     send_back(tables)
     for one, other in zip(plain.parameters(), gathered.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-8)
+        rounding = 2e-6 * float(one.grad.abs().max())  # of sums in another order, at what cancels
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=rounding)
 
 
 def test_a_step_is_taken_once_for_each_group(split, text, monkeypatch):

@@ -19,7 +19,6 @@ from symcere.data.dataset import NO_SUPPORT, REVIEW, Dataset, Support
 from symcere.data.items import Items
 from symcere.errors import BundleError, ConfigError, DataError
 from symcere.manifest import digest, digest_array, new_folder, read_manifest
-from symcere.ranking import top_k
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.text.reader import Reader
@@ -121,12 +120,12 @@ class Bundle:
             raise ConfigError(f"k must be at least 1; found {k}.")
         model = self.model
         weight = model.popularity_weight if dial is None else dial
-        score = model.item_emb @ taste / np.float32(model.temperature) + np.float32(weight) * model.log_popularity
-        left_out = [model.items.index(item_id) for item_id in without if item_id in model.items]
-        score[left_out] = -np.inf
-        n = min(k, len(score) - len(set(left_out)))
-        best = top_k(score[None], n)[0] if n else []
-        return [(model.items.id(int(item)), float(score[item])) for item in best]
+        left_out = np.array([model.items.index(item_id) for item_id in without if item_id in model.items], dtype=int)
+        hidden = np.zeros_like(left_out), left_out
+        n = min(k, len(model.items))
+        (item,), (score,) = model.index.best(taste[None] / np.float32(model.temperature), weight, n, hidden)
+        found = zip(item.tolist(), score.tolist(), strict=True)
+        return [(model.items.id(place), value) for place, value in found if place >= 0]
 
 
 def write_bundle(explainer: Explainer, items: Items, folder: str | Path, *, half: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -11,7 +11,12 @@ from scipy.sparse import csr_array
 
 _BLOCK = 250_000  # scores held at once: 1 MB, within the cache of one core
 _MANY = 32_768  # items, from which on looking into a few groups costs less than comparing all of them
+_SEARCHED = 4_096  # users whose seen items are laid out at once
 _USERS = 32  # users at least that share a reading of all items
+
+
+Hidden: TypeAlias = tuple[Int[ndarray, " hidden"], Int[ndarray, " hidden"]]
+"""Row, ascending, and item of what is not ranked."""
 
 
 @runtime_checkable
@@ -20,6 +25,15 @@ class Scorer(Protocol):
 
     def score(self, user: Int[ndarray, " some_users"]) -> Float[ndarray, "some_users n_items"]:
         """Score of every item for each of `user`; higher is better."""
+        ...
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """A scorer that finds its best items without scoring all of them."""
+
+    def search(self, user: Int[ndarray, " users"], k: int, hidden: Hidden) -> Int[ndarray, "users k"]:
+        """The k best items of each of `user`, best first; -1 where fewer are left."""
         ...
 
 
@@ -90,12 +104,18 @@ def rank(scorer: Scorer, user: Int[ndarray, " users"], k: int, exclude: csr_arra
     """
     n_items = exclude.shape[1]
     ranking = np.full((len(user), k), -1, dtype=np.int64)
+    k = min(k, n_items)
+    if isinstance(scorer, Searcher):
+        for start in range(0, len(user), _SEARCHED):
+            block = user[start : start + _SEARCHED]
+            ranking[start : start + _SEARCHED, :k] = scorer.search(block, k, hidden_of(exclude, block))
+        return ranking
     for start, block in _blocks(user, n_items):
         scores = np.array(scorer.score(block), dtype=np.float32)
-        scores[_hidden(exclude, block)] = -np.inf
-        best = top_k(scores, min(k, n_items))
+        scores[hidden_of(exclude, block)] = -np.inf
+        best = top_k(scores, k)
         best[np.isneginf(np.take_along_axis(scores, best, axis=1))] = -1
-        ranking[start : start + len(block), : best.shape[1]] = best
+        ranking[start : start + len(block), :k] = best
     return ranking
 
 
@@ -126,12 +146,12 @@ def places(
     n_items = exclude.shape[1]
     blocks: list[list[ndarray]] = []
     for start, block in _blocks(user, n_items):
-        wanted, hidden = item[start : start + len(block)], _hidden(exclude, block)
+        wanted, hidden = item[start : start + len(block)], hidden_of(exclude, block)
         blocks.append([_places(scores, wanted, hidden) for scores in scores_of(block)])
     return np.stack([np.concatenate(view) for view in zip(*blocks, strict=True)])
 
 
-def _places(scores: ndarray, item: ndarray, hidden: tuple[ndarray, ndarray]) -> ndarray:
+def _places(scores: ndarray, item: ndarray, hidden: Hidden) -> ndarray:
     """Places of one item a row."""
     own = scores[np.arange(len(item)), item][:, None]
     above, level = scores > own, scores == own
@@ -167,7 +187,15 @@ def _blocks(user: ndarray, n_items: int) -> Iterator[tuple[int, ndarray]]:
         yield start, user[start : start + size]
 
 
-def _hidden(exclude: csr_array, user: ndarray) -> tuple[ndarray, ndarray]:
-    """Row and column, in a matrix with a row a user, of the items that are not ranked."""
+def hidden_of(exclude: csr_array, user: Int[ndarray, " users"]) -> Hidden:
+    """Lay out what is not ranked, for a matrix of scores with a row a user.
+
+    Args:
+        exclude: Binary matrix (n_users x n_items).
+        user: User of each row.
+
+    Returns:
+        Row and item.
+    """
     rows = exclude[user]
     return np.repeat(np.arange(len(user)), np.diff(rows.indptr)), rows.indices

@@ -19,9 +19,10 @@ from scipy.sparse import csr_array
 
 from symcere.errors import BundleError, ConfigError, DataError
 from symcere.ids import IdMap
+from symcere.index import Index
 from symcere.manifest import digest, new_folder, read_manifest
 from symcere.mapped import map_tensors
-from symcere.ranking import rank, top_k
+from symcere.ranking import Hidden, rank, top_k
 from symcere.towers import Towers
 
 FORMAT = "symcere-recommender-1"
@@ -129,6 +130,19 @@ class Recommender(Scored):
     def affinity(self, user: Int[ndarray, " some_users"]) -> Float[ndarray, "some_users n_items"]:
         """Inner product of each of `user` with every item."""
         return np.asarray(self.user_emb[user] @ self.item_emb.T)
+
+    def search(self, user: Int[ndarray, " users"], k: int, hidden: Hidden) -> Int[ndarray, "users k"]:
+        """The k best items of each of `user` (indices), best first; -1 where fewer are left."""
+        return self.index.best(self.tastes(user), self.popularity_weight, k, hidden)[0]
+
+    def tastes(self, user: Int[ndarray, " users"]) -> Float[ndarray, "users dim"]:
+        """Vectors of users, in the unit of scores."""
+        return np.asarray(self.user_emb[user] / np.float32(self.temperature))
+
+    @cached_property
+    def index(self) -> Index:
+        """Finds the best items of a taste."""
+        return Index(self.item_emb, self.log_popularity)
 
     def similar_items(self, item_id: str, k: int = 10) -> list[tuple[str, float]]:
         """Return the k items nearest by cosine.

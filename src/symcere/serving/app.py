@@ -209,8 +209,7 @@ def create_app(holder: Holder, limits: Limits | None = None, token: str | None =
     @app.post("/v1/batch")
     def batch(asked: Batch) -> dict[str, Any]:
         """Recommend to several users."""
-        service = holder.service
-        return {"results": [service.for_user(user_id, _wish(asked)) for user_id in asked.user_ids]}
+        return {"results": holder.service.for_users(asked.user_ids, _wish(asked))}
 
     @app.post("/v1/feedback")
     def feedback(happened: Happened) -> dict[str, Any]:

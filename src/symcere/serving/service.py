@@ -1,5 +1,6 @@
 """What the service answers, without any HTTP: plain values in, plain values out."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,10 +12,12 @@ from numpy import ndarray
 
 from symcere.bundle import Bundle
 from symcere.errors import ConfigError
-from symcere.ranking import top_k
+from symcere.ranking import hidden_of, top_k
 from symcere.serving.feedback import Event
 
 _CANDIDATES = 10  # times k: what a diverse list is chosen from
+_SPARSE = 4  # where fewer than this part of all items may be listed, only those are scored
+_THREADS = len(os.sched_getaffinity(0))  # that share a batch
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,31 @@ class Service:
             allowed[[self.model.items.index(item_id) for item_id in items]] = False
             taste = self.bundle.taste(items, [event.words for event in since], user_id=user_id if known else None)
         found = self._ranked(taste, allowed, self._dial(wish), wish)
-        if wish.why and known:
+        return self._answer(user_id, found, wish)
+
+    def for_users(self, user_ids: Sequence[str], wish: Wish) -> list[dict[str, Any]]:
+        """Recommend to several users; those who share a reading of all items are answered together."""
+        model, answers = self.model, {}
+        if not wish.category:
+            plain = {user_id for user_id in user_ids if user_id in model.users and user_id not in self.since}
+            together = sorted(plain, key=model.users.index)
+            user = np.array([model.users.index(user_id) for user_id in together], dtype=np.int64)
+            left_out = [model.items.index(item_id) for item_id in wish.exclude if item_id in model.items]
+            row, item = hidden_of(model.seen, user)
+            row = np.append(row, np.repeat(np.arange(len(user)), len(left_out)))
+            item = np.append(item, np.tile(np.array(left_out, dtype=item.dtype), len(user)))
+            order = np.argsort(row, kind="stable")
+            k = min(self._wanted(wish), len(model.items))
+            found = model.index.best(
+                model.tastes(user), self._dial(wish), k, (row[order], item[order]), n_threads=_THREADS
+            )
+            for user_id, best, score in zip(together, *found, strict=True):
+                left = best >= 0
+                answers[user_id] = self._answer(user_id, self._listed(best[left], score[left], wish), wish)
+        return [answers[user_id] if user_id in answers else self.for_user(user_id, wish) for user_id in user_ids]
+
+    def _answer(self, user_id: str, found: list[dict[str, Any]], wish: Wish) -> dict[str, Any]:
+        if wish.why and user_id in self.model.users:
             for each in found:
                 each["why"] = self.why(user_id, each["item_id"])
         return {"user_id": user_id, "fallback": None, "items": found}
@@ -188,14 +215,26 @@ class Service:
     def _ranked(
         self, taste: Float[ndarray, " dim"], allowed: Bool[ndarray, " n_items"], dial: float, wish: Wish
     ) -> list[dict[str, Any]]:
-        model = self.model
-        score = model.item_emb @ taste / np.float32(model.temperature) + np.float32(dial) * model.log_popularity
-        score[~allowed] = -np.inf
-        n = min(wish.k * (_CANDIDATES if wish.diversity else 1), int(allowed.sum()))
-        best = top_k(score[None], n)[0] if n else np.zeros(0, dtype=np.int64)
-        if wish.diversity and n:
-            best = best[_diverse(model.item_emb[best], score[best], wish.k, wish.diversity)]
-        return [self._told(model.items.id(int(item)), float(score[item])) for item in best[: wish.k]]
+        model, k = self.model, min(self._wanted(wish), len(allowed))
+        taste = taste / np.float32(model.temperature)
+        among = np.flatnonzero(allowed)
+        if len(among) < len(allowed) // _SPARSE:
+            return self._listed(*model.index.best_among(taste, dial, k, among), wish)
+        hidden = np.flatnonzero(~allowed)
+        (best,), (score,) = model.index.best(taste[None], dial, k, (np.zeros_like(hidden), hidden))
+        return self._listed(best[best >= 0], score[best >= 0], wish)
+
+    def _wanted(self, wish: Wish) -> int:
+        """How many items a list is chosen from."""
+        return wish.k * (_CANDIDATES if wish.diversity else 1)
+
+    def _listed(self, best: ndarray, score: ndarray, wish: Wish) -> list[dict[str, Any]]:
+        """The list, of the best items and their scores."""
+        if wish.diversity and len(best):
+            chosen = _diverse(self.model.item_emb[best], score, wish.k, wish.diversity)
+            best, score = best[chosen], score[chosen]
+        items = zip(best[: wish.k].tolist(), score[: wish.k].tolist(), strict=True)
+        return [self._told(self.model.items.id(item), value) for item, value in items]
 
     def _told(self, item_id: str, score: float | None = None) -> dict[str, Any]:
         told: dict[str, Any] = {"item_id": item_id, "title": self.bundle.items.title(item_id)}

@@ -1,0 +1,107 @@
+"""The index: what is found by a look at eight bits is what comparing all scores finds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from symcere import index as index_module
+from symcere.index import Index
+
+NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+
+
+def _world(n_items, dim, n_tastes, seed, spread=0.0):
+    draws = np.random.default_rng(seed)
+    emb = draws.normal(size=(n_items, dim)) * np.exp(spread * draws.normal(size=(n_items, 1)))
+    tastes = draws.normal(size=(n_tastes, dim)) * np.exp(spread * draws.normal(size=(n_tastes, 1)))
+    offset = np.log1p(draws.zipf(1.5, n_items) % 10_000)
+    return Index(emb.astype(np.float32), offset.astype(np.float32)), tastes.astype(np.float32)
+
+
+def _exact(index, tastes, dial, k, hidden):
+    """Every score in double precision, sorted."""
+    scores = tastes.astype(np.float64) @ index.emb.T.astype(np.float64) + dial * index.offset.astype(np.float64)
+    scores[hidden] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, axis=1)
+
+
+def _hidden(n_tastes, n_items, each, seed):
+    item = np.random.default_rng(seed).integers(0, n_items, (n_tastes, each))
+    return np.repeat(np.arange(n_tastes), each), item.ravel()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    n_items=st.integers(300, 3_000),
+    dim=st.integers(1, 70),
+    n_tastes=st.integers(1, 40),
+    k=st.integers(1, 20),
+    dial=st.sampled_from([0.0, 0.3, -1.0, 50.0, 1e6]),
+    spread=st.sampled_from([0.0, 1.0]),
+    block=st.sampled_from([100, 257, 10_000]),
+)
+def test_a_look_at_eight_bits_loses_none_of_the_best(seed, n_items, dim, n_tastes, k, dial, spread, block):
+    index, tastes = _world(n_items, dim, n_tastes, seed, spread)
+    hidden = _hidden(n_tastes, n_items, 15, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, "_BLOCK", block)
+        item, score = index._screened(tastes, np.float32(dial), k, hidden)
+    expected = _exact(index, tastes, dial, k, hidden)
+    np.testing.assert_allclose(score, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    there = set(zip(*hidden, strict=True))
+    for row in range(n_tastes):
+        assert len(set(item[row].tolist())) == k
+        assert not there & {(row, each) for each in item[row].tolist()}
+
+
+def test_the_bound_is_needed():
+    """Without it, items would be lost: what the look alone finds best is not what is best."""
+    index, tastes = _world(3_000, 32, 40, 0)
+    found = [index._screened(tastes, np.float32(0), 10, NOTHING)[0]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            index_module._EightBits, "_slack", lambda self, tastes, *_: np.zeros(len(tastes), dtype=np.int32)
+        )
+        found.append(index._screened(tastes, np.float32(0), 10, NOTHING)[0])
+    assert (found[0] != found[1]).any()
+
+
+def test_both_roads_give_the_same_list_and_equal_scores_stand_by_item():
+    index, tastes = _world(4_000, 16, 20, 1)
+    twice = Index(np.concatenate([index.emb, index.emb]), np.concatenate([index.offset, index.offset]))
+    hidden = _hidden(20, 8_000, 30, 1)
+    screened, compared = (find(tastes, np.float32(0.2), 12, hidden) for find in (twice._screened, twice._compared))
+    np.testing.assert_array_equal(screened[0], compared[0])
+    np.testing.assert_allclose(screened[1], compared[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_items", [50, 5_000, 40_000])
+@pytest.mark.parametrize("n_tastes", [1, 100])
+def test_few_items_left_and_threads(n_items, n_tastes):
+    index, tastes = _world(n_items, 8, n_tastes, 2)
+    left = np.array([3, 17, 40])
+    rest = np.setdiff1d(np.arange(n_items), left)
+    hidden = np.zeros(len(rest), dtype=np.int64), rest  # of the first taste, all but three
+    item, score = index.best(tastes, 0.5, 10, hidden)
+    assert set(item[0].tolist()) == {*left.tolist(), -1}
+    assert np.isneginf(score[0, 3:]).all()
+    expected = _exact(index, tastes, 0.5, 10, hidden)
+    np.testing.assert_allclose(score[1:], expected[1:], rtol=1e-4, atol=1e-4)
+    again = index.best(tastes, 0.5, 10, hidden, n_threads=3)
+    np.testing.assert_array_equal(again[0], item)
+    best, value = index.best_among(tastes[0], 0.5, 10, left)
+    np.testing.assert_array_equal(best, item[0, :3])
+    np.testing.assert_allclose(value, score[0, :3], rtol=1e-5)
+    assert len(index.best_among(tastes[0], 0.5, 10, left[:0])[0]) == 0
+
+
+def test_nobody_gets_what_the_dial_says():
+    index, _ = _world(40_000, 8, 1, 3)
+    item, score = index.best(np.zeros((1, 8), dtype=np.float32), 1.0, 5, NOTHING)
+    np.testing.assert_array_equal(item[0], np.argsort(-index.offset, kind="stable")[:5])
+    np.testing.assert_array_equal(score[0], np.sort(index.offset)[::-1][:5])
+    item, _ = index.best(np.zeros((1, 8), dtype=np.float32), 0.0, 5, NOTHING)
+    np.testing.assert_array_equal(item[0], np.arange(5))
