@@ -47,7 +47,7 @@ lock:
 peers: .venv-peers/.installed
 .venv-peers/.installed: Makefile
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install -q --disable-pip-version-check ranx==0.3.21 numpy==2.4.6
+	.venv-peers/bin/pip install -q --disable-pip-version-check ranx==0.3.21 numpy==2.4.6 schemathesis==4.32.5 pip-audit==2.10.1
 	@touch $@
 
 clean:

@@ -1,12 +1,15 @@
 """The index: what is found by a look at eight bits is what comparing all scores finds."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from symcere import index as index_module
-from symcere.index import Index
+from symcere.errors import ConfigError
+from symcere.index import ApproximateIndex, Index
 
 NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
@@ -105,3 +108,35 @@ def test_nobody_gets_what_the_dial_says():
     np.testing.assert_array_equal(score[0], np.sort(index.offset)[::-1][:5])
     item, _ = index.best(np.zeros((1, 8), dtype=np.float32), 0.0, 5, NOTHING)
     np.testing.assert_array_equal(item[0], np.arange(5))
+
+
+def test_links_find_nearly_all_of_the_best_and_nothing_that_is_hidden():
+    pytest.importorskip("faiss", reason="needs the extra: pip install 'symcere[ann]'")
+    draws = np.random.default_rng(4)
+    centres = draws.normal(size=(60, 16))
+    emb = centres[draws.integers(0, 60, 5_000)] + 0.3 * draws.normal(size=(5_000, 16))
+    emb = (emb / np.linalg.norm(emb, axis=1, keepdims=True)).astype(np.float32)
+    offset = np.log1p(draws.zipf(1.6, 5_000) % 1_000).astype(np.float32)
+    exact, linked = Index(emb, offset), ApproximateIndex(emb, offset, 0.06)
+    linked.link()
+    for dial in (0.0, 0.3):
+        found = []
+        for number, taste in enumerate(5 * emb[:200]):
+            hidden = _hidden(1, 5_000, 20, number)
+            (best,), (score,) = exact.best(taste[None], dial, 10, hidden)
+            (near,), (value,) = linked.best(taste[None], dial, 10, hidden)
+            found.append(np.isin(best, near).mean())
+            assert not np.isin(near, hidden[1]).any()
+            same = np.isin(near, best)
+            np.testing.assert_allclose(value[same], score[np.isin(best, near)], rtol=1e-5)
+        assert np.mean(found) > 0.97
+    many = _hidden(1, 5_000, 400, 0)  # too many to look past: exactly
+    np.testing.assert_array_equal(linked.best(emb[:1], 0.3, 10, many)[0], exact.best(emb[:1], 0.3, 10, many)[0])
+    np.testing.assert_array_equal(linked.best(emb[:9], 0.3, 10, NOTHING)[0], exact.best(emb[:9], 0.3, 10, NOTHING)[0])
+
+
+def test_links_without_the_extra_are_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    index, _ = _world(100, 4, 1, 0)
+    with pytest.raises(ConfigError, match=r"symcere\[ann\]"):
+        ApproximateIndex(index.emb, index.offset, 1.0).link()

@@ -123,10 +123,40 @@ def test_somebody_new_is_served_by_items_and_by_words(client, holder):
     assert client.post("/v1/recommend", json={"items": ["nothing"]}).status_code == 404
 
 
-def test_a_batch_is_its_single_answers(client, holder):
-    users = [holder.service.model.users.id(n) for n in range(3)] + ["nobody"]
-    batch = client.post("/v1/batch", json={"user_ids": users, "k": 4}).json()["results"]
-    assert batch == [client.get("/v1/recommend", params={"user_id": user, "k": 4}).json() for user in users]
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"dial": 0.5, "diversity": 0.4}, {"category": "drums"}, {"exclude": ["item00001", "item00004", "nothing"]}],
+)
+def test_a_batch_is_its_single_answers(client, holder, more):
+    users = [holder.service.model.users.id(n) for n in (5, 0, 1)] + ["nobody", holder.service.model.users.id(5)]
+    batch = client.post("/v1/batch", json={"user_ids": users, "k": 4, **more}).json()["results"]
+    assert [answer["user_id"] for answer in batch] == users
+    alone = [client.get("/v1/recommend", params={"user_id": user, "k": 4, **more}).json() for user in users]
+    for one, other in zip(batch, alone, strict=True):
+        assert [item["item_id"] for item in one["items"]] == [item["item_id"] for item in other["items"]]
+        assert one["fallback"] == other["fallback"]
+        scores = [item["score"] for item in other["items"]]
+        np.testing.assert_allclose([item["score"] for item in one["items"]], scores, rtol=1e-5)
+    nobody = client.post("/v1/batch", json={"user_ids": ["nobody"], "k": 4, **more}).json()["results"]
+    assert nobody[0]["items"] == batch[3]["items"]
+
+
+def test_an_approximate_index_answers_large_catalogues_alike(client, folder, monkeypatch):
+    pytest.importorskip("faiss", reason="needs the extra: pip install 'symcere[ann]'")
+    assert (
+        Holder(folder, approximate=True).service.about()["index"] == "exact"
+    )  # for so few, looking at all is faster
+    monkeypatch.setattr("symcere.serving.service.LARGE", 10)
+    holder = Holder(folder, approximate=True)
+    assert holder.service.about()["index"] == "approximate"
+    near = client_of(holder, Limits(rate=0))
+    for n in range(20):
+        asked = {"user_id": holder.service.model.users.id(n), "k": 5}
+        ids = [
+            [item["item_id"] for item in each.get("/v1/recommend", params=asked).json()["items"]]
+            for each in (client, near)
+        ]
+        assert ids[0] == ids[1]
 
 
 def test_reasons_come_with_the_list_or_alone_and_sum_to_the_score(client, holder):

@@ -36,6 +36,13 @@ def serve(
         Path | None,
         typer.Option("--feedback", help="File that keeps what users do (POST /v1/feedback).", show_default="none"),
     ] = None,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="From 200,000 items on, follow links between items instead of looking at all; a list may miss one.",
+        ),
+    ] = False,
     cache: Cache = Path("runs/cache"),
 ) -> None:
     """Serve recommendations with their reasons over HTTP, and a page to try them.
@@ -58,7 +65,7 @@ def serve(
 
     console = Console(stderr=True, highlight=False)
     bundle = _bundle_of(_demo(console) if folder is None else folder, cache, console)
-    holder = Holder(bundle, Feedback(feedback) if feedback else None)
+    holder = Holder(bundle, Feedback(feedback) if feedback else None, approximate=approximate)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=holder.reload).start())
     web = create_app(holder, Limits(rate=rate, concurrent=concurrent), token)

@@ -106,18 +106,19 @@ class Holder:
     Args:
         folder: The bundle.
         feedback: Where feedback is kept; None to take none.
+        approximate: Whether lists of large catalogues may miss items for the sake of speed.
 
     Raises:
         BundleError: If it cannot be opened.
     """
 
-    def __init__(self, folder: Path, feedback: Feedback | None = None) -> None:
-        self.folder, self.feedback = folder, feedback
+    def __init__(self, folder: Path, feedback: Feedback | None = None, *, approximate: bool = False) -> None:
+        self.folder, self.feedback, self.approximate = folder, feedback, approximate
         self._lock = threading.Lock()
         self.service = self._open()
 
     def _open(self) -> Service:
-        return Service(open_bundle(self.folder), self.feedback or ())
+        return Service(open_bundle(self.folder), self.feedback or (), approximate=self.approximate)
 
     def reload(self) -> bool:
         """Open what stands in the folder now; where it does not open, what was served goes on.

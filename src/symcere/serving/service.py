@@ -12,11 +12,15 @@ from numpy import ndarray
 
 from symcere.bundle import Bundle
 from symcere.errors import ConfigError
+from symcere.index import ApproximateIndex
 from symcere.ranking import hidden_of, top_k
 from symcere.serving.feedback import Event
 
 _CANDIDATES = 10  # times k: what a diverse list is chosen from
 _SPARSE = 4  # where fewer than this part of all items may be listed, only those are scored
+LARGE = 200_000
+"""Items, from which on following links takes less than the rest of a request; measured (docs/serving.md)."""
+
 _THREADS = len(os.sched_getaffinity(0))  # that share a batch
 
 
@@ -47,10 +51,20 @@ class Service:
     Args:
         bundle: The bundle.
         events: What users did since it was trained; folded into their vectors.
+        approximate: Whether lists of large catalogues may miss items for the sake of speed.
+
+    Raises:
+        ConfigError: If the extra for that is not installed.
     """
 
-    def __init__(self, bundle: Bundle, events: Iterable[Event] = ()) -> None:
+    def __init__(self, bundle: Bundle, events: Iterable[Event] = (), *, approximate: bool = False) -> None:
         self.bundle, self.model = bundle, bundle.model
+        self.index = self.model.index
+        if approximate and len(self.model.items) >= LARGE:
+            scale = max(abs(self.model.popularity_weight), 0.1) * self.model.temperature
+            linked = ApproximateIndex(self.model.item_emb, self.model.log_popularity, scale)
+            linked.link(_THREADS)
+            self.index = linked
         self.since: dict[str, tuple[Event, ...]] = {}
         for event in events:
             if event.item_id in self.model.items:
@@ -78,6 +92,7 @@ class Service:
             "encoder": self.bundle.about["encoder"],
             "titles": len(self.bundle.items),
             "bundle": self.bundle.about["key"][:16],
+            "index": "approximate" if isinstance(self.index, ApproximateIndex) else "exact",
         }
 
     def for_user(self, user_id: str, wish: Wish) -> dict[str, Any]:
@@ -111,7 +126,7 @@ class Service:
             item = np.append(item, np.tile(np.array(left_out, dtype=item.dtype), len(user)))
             order = np.argsort(row, kind="stable")
             k = min(self._wanted(wish), len(model.items))
-            found = model.index.best(
+            found = self.index.best(
                 model.tastes(user), self._dial(wish), k, (row[order], item[order]), n_threads=_THREADS
             )
             for user_id, best, score in zip(together, *found, strict=True):
@@ -219,9 +234,9 @@ class Service:
         taste = taste / np.float32(model.temperature)
         among = np.flatnonzero(allowed)
         if len(among) < len(allowed) // _SPARSE:
-            return self._listed(*model.index.best_among(taste, dial, k, among), wish)
+            return self._listed(*self.index.best_among(taste, dial, k, among), wish)
         hidden = np.flatnonzero(~allowed)
-        (best,), (score,) = model.index.best(taste[None], dial, k, (np.zeros_like(hidden), hidden))
+        (best,), (score,) = self.index.best(taste[None], dial, k, (np.zeros_like(hidden), hidden))
         return self._listed(best[best >= 0], score[best >= 0], wish)
 
     def _wanted(self, wish: Wish) -> int:
