@@ -175,9 +175,13 @@ def hits(ranking: Int[ndarray, "users k"], user: Int[ndarray, " users"], relevan
         Booleans (users x k).
     """
     n_items = relevant.shape[1]
-    rows = relevant[user]
-    pairs = np.repeat(np.arange(len(user)), np.diff(rows.indptr)) * n_items + rows.indices
-    return np.isin(np.arange(len(user))[:, None] * n_items + ranking, pairs) & (ranking >= 0)
+    row, item = hidden_of(relevant, user)
+    if not len(row):
+        return np.zeros(ranking.shape, dtype=bool)
+    pairs = np.sort(row * n_items + item)
+    asked = np.arange(len(user))[:, None] * n_items + ranking
+    found = pairs[np.minimum(np.searchsorted(pairs, asked), len(pairs) - 1)] == asked
+    return np.asarray(found & (ranking >= 0))
 
 
 def _blocks(user: ndarray, n_items: int) -> Iterator[tuple[int, ndarray]]:

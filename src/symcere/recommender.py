@@ -22,7 +22,7 @@ from symcere.ids import IdMap
 from symcere.index import Index
 from symcere.manifest import digest, new_folder, read_manifest
 from symcere.mapped import map_tensors
-from symcere.ranking import Hidden, rank, top_k
+from symcere.ranking import Hidden, hidden_of, rank, top_k
 from symcere.towers import Towers
 
 FORMAT = "symcere-recommender-1"
@@ -94,10 +94,13 @@ class Scored(ABC):
         """
         _check_k(k)
         user = np.array([self.users.index(user_id)])
-        best = rank(self, user, k, self.seen)[0]
-        best = best[best >= 0]
-        scores = self.score(user)[0]
-        return [(self.items.id(int(item)), float(scores[item])) for item in best]
+        found = zip(*(side[0].tolist() for side in self._best(user, k)), strict=True)
+        return [(self.items.id(item), score) for item, score in found if item >= 0]
+
+    def _best(self, user: ndarray, k: int) -> tuple[ndarray, ndarray]:
+        """Items, -1 where fewer than k are left, and their scores."""
+        best = rank(self, user, k, self.seen)
+        return best, np.take_along_axis(self.score(user), best, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +138,10 @@ class Recommender(Scored):
         """The k best items of each of `user` (indices), best first; -1 where fewer are left."""
         return self.index.best(self.tastes(user), self.popularity_weight, k, hidden)[0]
 
+    def _best(self, user: ndarray, k: int) -> tuple[ndarray, ndarray]:
+        k = min(k, len(self.items))
+        return self.index.best(self.tastes(user), self.popularity_weight, k, hidden_of(self.seen, user))
+
     def tastes(self, user: Int[ndarray, " users"]) -> Float[ndarray, "users dim"]:
         """Vectors of users, in the unit of scores."""
         return np.asarray(self.user_emb[user] / np.float32(self.temperature))
@@ -160,11 +167,14 @@ class Recommender(Scored):
         """
         _check_k(k)
         own = self.items.index(item_id)
-        unit = unit_rows(self.item_emb)
-        cosine = unit @ unit[own]
+        cosine = self.item_emb @ self.item_emb[own] / (self._length * self._length[own])
         cosine[own] = -np.inf
         best = top_k(cosine[None], min(k, len(self.items) - 1))[0]
         return [(self.items.id(int(item)), float(cosine[item])) for item in best]
+
+    @cached_property
+    def _length(self) -> Float[ndarray, " n_items"]:
+        return np.maximum(np.linalg.norm(self.item_emb, axis=1), np.float32(1e-12))
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
         """Write the recommender as safetensors and JSON, whole or not at all.
