@@ -8,7 +8,7 @@ import symcere as sc
 from symcere.models.lightgcn import LightGCN
 from symcere.models.projection import TextTower
 from symcere.models.symcere import SymcereModel
-from symcere.models.tables import Rows, send_back
+from symcere.models.tables import Rows, half_squares, send_back
 from symcere.training.batches import Batch, batches, in_groups
 from symcere.training.config import Schedule
 from symcere.training.loop import graph_tower, torch_generator
@@ -71,6 +71,23 @@ def test_a_step_is_taken_once_for_each_group(split, text, monkeypatch):
     sc.fit(split.train, text, valid=split.valid, settings=settings)
     n_batches = -(-len(split.train) // 100)
     assert len(steps) == 2 * -(-n_batches // 3)
+
+
+@pytest.mark.parametrize("n", [3, 40])  # fewer than the table has rows, and more
+def test_squares_of_rows_are_those_of_a_loop_whether_read_or_counted(n):
+    draws = torch.Generator().manual_seed(n)
+    table = torch.randn(10, 4, generator=draws, dtype=torch.float64, requires_grad=True)
+    node = torch.randint(0, 10, (n,), generator=draws)
+    rows = Rows(table * 2)
+    found = half_squares(rows, node)
+    (3 * found).backward()
+    send_back([rows])
+    assert found.item() == pytest.approx(sum(float((2 * table.detach()[at]).square().sum()) / 2 for at in node.tolist()))
+    expected = torch.zeros_like(table)
+    for at in node.tolist():
+        expected[at] += 3 * 2 * 2 * table.detach()[at]
+    torch.testing.assert_close(table.grad, expected)
+    assert half_squares(table, node).item() == pytest.approx(found.item() / 4)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])

@@ -174,7 +174,7 @@ class Recommender(Scored):
 
     @cached_property
     def _length(self) -> Float[ndarray, " n_items"]:
-        return np.maximum(np.linalg.norm(self.item_emb, axis=1), np.float32(1e-12))
+        return np.asarray(np.maximum(np.linalg.norm(self.item_emb, axis=1), np.float32(1e-12)))
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
         """Write the recommender as safetensors and JSON, whole or not at all.

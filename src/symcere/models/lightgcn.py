@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from symcere.graph import NormAdj, ShardedAdj, propagate
-from symcere.losses import Known, bpr_of_rows, l2
-from symcere.models.tables import Table
+from symcere.losses import Known, bpr_of_rows
+from symcere.models.tables import Table, half_squares
 
 
 class GraphTower(nn.Module):
@@ -71,7 +71,7 @@ class LightGCN(nn.Module):
         g_user, g_item, g_negative = g[user], g[item], g[negative]
         return {
             "bpr": bpr_of_rows(g_user, g_item, g_negative),
-            "l2": l2(ego[user], ego[item], ego[negative]),
+            "l2": half_squares(ego, torch.cat([user, item, negative])) / len(user),
         }
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from symcere.losses import l2
 from symcere.workers import Shard
 
 
@@ -62,6 +63,24 @@ class Rows:
         return rows
 
 
+def half_squares(table: Table, node: Int[Tensor, " some"]) -> Float[Tensor, ""]:
+    """Half the squared length of some rows: what L2 weighs.
+
+    Where more rows are asked for than there are, each is squared once and counted.
+
+    Args:
+        table: The matrix.
+        node: The rows; repeated ones count again.
+
+    Returns:
+        sum of |x|^2 / 2.
+    """
+    if isinstance(table, Rows) and table.shard is None and len(node) > len(table.matrix):
+        counted: Tensor = _CountedSquares.apply(table._asks, table._values, node, table.gathered)  # type: ignore[no-untyped-call]
+        return counted
+    return l2(table[node]) * len(node)
+
+
 def send_back(tables: Sequence[Rows]) -> None:
     """Send what the reads of all tables gathered back to the parameters, in one backward pass."""
     if tables:
@@ -94,6 +113,22 @@ class _ReadSharded(torch.autograd.Function):
         else:
             ctx.gathered.index_add_(0, ctx.row, grad)
         return None, None, None, None, None
+
+
+class _CountedSquares(torch.autograd.Function):
+    """Half the sum of squared rows; the gradient of the rows is added to `gathered`."""
+
+    @staticmethod
+    def forward(ctx: Any, asks: Tensor, values: Tensor, node: Tensor, gathered: Tensor) -> Tensor:  # noqa: ARG004
+        count = torch.bincount(node, minlength=len(values)).to(values.dtype)
+        ctx.values, ctx.count, ctx.gathered = values, count, gathered
+        total: Tensor = torch.linalg.vecdot(values, values) @ count / 2
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None]:
+        ctx.gathered.addcmul_(ctx.values, (grads[0] * ctx.count)[:, None])
+        return None, None, None, None
 
 
 class _Read(torch.autograd.Function):
