@@ -19,6 +19,7 @@ import symcere as sc
 from symcere.data.items import items_of
 from symcere.serving.app import Holder, create_app
 from symcere.serving.guard import Limits
+from symcere.serving.service import _Lines
 
 HOSTILE = "<script>document.title='stolen'</script><img src=x onerror=\"document.title='stolen'\">"
 
@@ -449,3 +450,14 @@ def test_the_page_works_in_a_browser_and_shows_strangers_words_as_words(served):
         browser.close()
     assert said == []
     assert all(each.startswith((url, "data:")) for each in asked)
+
+
+def test_lines_are_found_as_a_loop_finds_them():
+    texts = ["Alpha", "", "beta\nalpha", "ALPHAbet ALPHA", "gamma", "al", "pha"]
+    lines = _Lines(texts)
+    for words in ("alpha", "a", "al", "pha", "gamma", "nothing", "beta alpha"):
+        expected = [place for place, text in enumerate(texts) if words in text.casefold().replace("\n", " ")]
+        assert lines.containing(words, 10) == expected
+        assert lines.containing(words, 1) == expected[:1]
+    assert lines.containing("alpha\n\nbeta", 10) == []
+    assert _Lines([]).containing("a", 3) == []

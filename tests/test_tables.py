@@ -82,7 +82,9 @@ def test_squares_of_rows_are_those_of_a_loop_whether_read_or_counted(n):
     found = half_squares(rows, node)
     (3 * found).backward()
     send_back([rows])
-    assert found.item() == pytest.approx(sum(float((2 * table.detach()[at]).square().sum()) / 2 for at in node.tolist()))
+    assert found.item() == pytest.approx(
+        sum(float((2 * table.detach()[at]).square().sum()) / 2 for at in node.tolist())
+    )
     expected = torch.zeros_like(table)
     for at in node.tolist():
         expected[at] += 3 * 2 * 2 * table.detach()[at]
