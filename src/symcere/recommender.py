@@ -94,13 +94,14 @@ class Scored(ABC):
         """
         _check_k(k)
         user = np.array([self.users.index(user_id)])
-        found = zip(*(side[0].tolist() for side in self._best(user, k)), strict=True)
+        found = zip(*(side[0].tolist() for side in self.best(user, k)), strict=True)
         return [(self.items.id(item), score) for item, score in found if item >= 0]
 
-    def _best(self, user: ndarray, k: int) -> tuple[ndarray, ndarray]:
-        """Items, -1 where fewer than k are left, and their scores."""
+    def best(self, user: Int[ndarray, " users"], k: int) -> tuple[Int[ndarray, "users k"], Float[ndarray, "users k"]]:
+        """The k best items that each of `user` (indices) has not seen, -1 where fewer are left, and their scores."""
         best = rank(self, user, k, self.seen)
-        return best, np.take_along_axis(self.score(user), best, axis=1)
+        score = np.take_along_axis(self.score(user), best, axis=1)
+        return best, np.where(best >= 0, score, -np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,8 @@ class Recommender(Scored):
         """The k best items of each of `user` (indices), best first; -1 where fewer are left."""
         return self.index.best(self.tastes(user), self.popularity_weight, k, hidden)[0]
 
-    def _best(self, user: ndarray, k: int) -> tuple[ndarray, ndarray]:
+    def best(self, user: Int[ndarray, " users"], k: int) -> tuple[Int[ndarray, "users _"], Float[ndarray, "users _"]]:
+        """The same, by one search; at most as many as there are items."""
         k = min(k, len(self.items))
         return self.index.best(self.tastes(user), self.popularity_weight, k, hidden_of(self.seen, user))
 

@@ -41,24 +41,16 @@ class _Rank:
         self._refs = refs
         system, exclude = self._held
         user = batch["data"].astype(np.int64)
-        best = rank(system, user, self.k, exclude)
         if self.out is None:
-            return {"user": user, "best": best}
-        block = int(user[0]) // _USERS
-        name = _PART.format(block)
-        sha = Storage(self.out).write(name, parquet(self._table(user, best)))
+            return {"user": user, "best": rank(system, user, self.k, exclude)}
+        name = _PART.format(int(user[0]) // _USERS)
+        sha = Storage(self.out).write(name, parquet(self._table(system, user)))
         return {"name": np.array([name]), "sha256": np.array([sha])}
 
-    def _table(self, user: ndarray, best: ndarray) -> pl.DataFrame:
+    def _table(self, system: Scored, user: ndarray) -> pl.DataFrame:
         """One row a recommendation, best first."""
-        system = self._held[0]
+        best, score = system.best(user, self.k)
         row, place = np.nonzero(best >= 0)
-        score = np.concatenate([
-            system.score(user[start : start + 64])[
-                np.arange(min(64, len(user) - start))[:, None], np.maximum(best[start : start + 64], 0)
-            ]
-            for start in range(0, len(user), 64)
-        ])  # fmt: skip
         users, items = (np.array(ids.ids, dtype=object) for ids in (system.users, system.items))
         return pl.DataFrame(
             {
