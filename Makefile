@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FAST := $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-fast check format lock peers clean
 
@@ -13,7 +14,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(FAST)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -21,7 +22,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pydoclint -q src
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(FAST)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

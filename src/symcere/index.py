@@ -23,9 +23,8 @@ _HIDDEN = np.int32(-(2**30))  # below every product
 _BLOCK = 32_768  # items of one product
 _ROOM = 2**21  # products held at once: within the cache
 _ROWS = 64, 512  # tastes at least and at most that share a reading of all items
-_FEW = 16  # tastes, from which on a look at eight bits pays for
 _LINKS, _EFFORT = 32, 400  # of an item; and how many items are followed up for a taste
-_MANY_FOR_FEW, _MANY = 32_768, 4_096  # so many items: for fewer tastes, and for more
+_MANY = 32_768  # items, from which on two looks cost less than comparing all scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +57,7 @@ class Index:
         item = np.full((len(tastes), k), -1, dtype=np.int64)
         score = np.full((len(tastes), k), -np.inf, dtype=np.float32)
         n = len(self.emb)
-        pays = n >= (_MANY if len(tastes) >= _FEW else _MANY_FOR_FEW) and k <= min(n, _BLOCK) // 4
-        find = self._screened if pays else self._compared
+        find = self._screened if n >= _MANY and k <= _BLOCK // 4 else self._compared
         step = min(max(_ROOM // min(n, _BLOCK), _ROWS[0]), _ROWS[1])
 
         def fill(begin: int) -> None:
