@@ -264,7 +264,7 @@ def recalled(name: str, emb: np.ndarray, popularity: np.ndarray, tastes: np.ndar
     nothing = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     linked = ApproximateIndex(emb, popularity, 0.3 * temperature)
     began = time.perf_counter()
-    linked.link(2)
+    linked.prepare(2)
     built = time.perf_counter() - began
     for dial in (0.0, 0.3):
         least = exact.best(tastes, dial, K, nothing)[1][:, -1:]  # what it takes to be among the best, ties included

@@ -118,7 +118,7 @@ def test_links_find_nearly_all_of_the_best_and_nothing_that_is_hidden():
     emb = (emb / np.linalg.norm(emb, axis=1, keepdims=True)).astype(np.float32)
     offset = np.log1p(draws.zipf(1.6, 5_000) % 1_000).astype(np.float32)
     exact, linked = Index(emb, offset), ApproximateIndex(emb, offset, 0.06)
-    linked.link()
+    linked.prepare()
     for dial in (0.0, 0.3):
         found = []
         for number, taste in enumerate(5 * emb[:200]):
@@ -139,4 +139,4 @@ def test_links_without_the_extra_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     index, _ = _world(100, 4, 1, 0)
     with pytest.raises(ConfigError, match=r"symcere\[ann\]"):
-        ApproximateIndex(index.emb, index.offset, 1.0).link()
+        ApproximateIndex(index.emb, index.offset, 1.0).prepare()

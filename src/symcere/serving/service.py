@@ -62,9 +62,8 @@ class Service:
         self.index = self.model.index
         if approximate and len(self.model.items) >= LARGE:
             scale = max(abs(self.model.popularity_weight), 0.1) * self.model.temperature
-            linked = ApproximateIndex(self.model.item_emb, self.model.log_popularity, scale)
-            linked.link(_THREADS)
-            self.index = linked
+            self.index = ApproximateIndex(self.model.item_emb, self.model.log_popularity, scale)
+        self.index.prepare(_THREADS)
         self.since: dict[str, tuple[Event, ...]] = {}
         for event in events:
             if event.item_id in self.model.items:
