@@ -165,18 +165,7 @@ class ApproximateIndex(Index):
     def best(
         self, tastes: Float[ndarray, "tastes dim"], dial: float, k: int, hidden: Hidden, n_threads: int = 1
     ) -> tuple[Int[ndarray, "tastes k"], Float[ndarray, "tastes k"]]:
-        """Find nearly the best items of one taste; of several, or where much is hidden, exactly the best.
-
-        Args:
-            tastes: float32, a row each.
-            dial: Weight of the offset.
-            k: How many; at most n_items.
-            hidden: Row, ascending, and item of what is not ranked.
-            n_threads: How many threads share the tastes.
-
-        Returns:
-            Items, -1 where fewer than k are left, and their scores.
-        """
+        """The same of one taste, nearly; of several, or where much is hidden, exactly."""
         self.prepare()
         wanted = k + len(hidden[0])
         if len(tastes) > 1 or wanted > _EFFORT // 2:
