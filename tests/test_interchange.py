@@ -193,7 +193,7 @@ GOOD = "user00001 Q0 item00001 1 0.5 x\n"
         (b"", "is empty"),
         (b"\n \n", "is empty"),
         (b"\x00\x01\x02\x03", "is binary"),
-        (gzip.compress(GOOD.encode())[:-9], "damaged gzip"),
+        (gzip.compress(GOOD.encode(), mtime=0)[:-9], "damaged gzip"),
         (b"user00001 item00001 0.5\n", "must be a TREC run"),
         (b"user,item,score\na,b,1\n", "must be a TREC run"),
         (f"{GOOD}user00001 Q0 item00002 2 0.4\n".encode(), "line 2: a TREC run has six words"),
