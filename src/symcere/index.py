@@ -23,6 +23,7 @@ _HIDDEN = np.int32(-(2**30))  # below every product
 _BLOCK = 32_768  # items of one product
 _ROOM = 2**21  # products held at once: within the cache
 _ROWS = 64, 512  # tastes at least and at most that share a reading of all items
+_SHARE = 16  # of them at least for a thread
 _LINKS, _EFFORT = 32, 400  # of an item; and how many items are followed up for a taste
 _MANY = 32_768  # items, from which on two looks cost less than comparing all scores
 
@@ -67,7 +68,7 @@ class Index:
         score = np.full((len(tastes), k), -np.inf, dtype=np.float32)
         n = len(self.emb)
         find = self._screened if n >= _MANY and k <= _BLOCK // 4 else self._compared
-        step = min(max(_ROOM // min(n, _BLOCK), _ROWS[0]), _ROWS[1])
+        step = min(max(_ROOM // min(n, _BLOCK), _ROWS[0]), _ROWS[1], max(-(-len(tastes) // n_threads), _SHARE))
 
         def fill(begin: int) -> None:
             rows = slice(begin, min(begin + step, len(tastes)))
