@@ -129,6 +129,17 @@ def test_a_parquet_page_that_claims_the_impossible_is_a_data_error(tmp_path):
             reader(tmp_path / "file")
 
 
+@pytest.mark.parametrize("start", [b"\x1f\x8b", b"x^", b"x\x01", b"\x28\xb5\x2f\xfd"])
+def test_text_that_begins_like_a_compressed_file_is_text(tmp_path, start):
+    """Polars would unpack it: found by the fuzzer below."""
+    begun = b"user_id,item_id,rating,timestamp,title,text\n" + start + b"ann,b,4,2014,t,words\n"
+    feed(begun, tmp_path)
+    feed(AMAZON.encode() + start + b"\n", tmp_path)
+    if start == b"x^":
+        (tmp_path / "file").write_bytes(begun)
+        assert sc.read_reviews(tmp_path / "file").table["user_id"].to_list() == ["x^ann"]
+
+
 @pytest.mark.slow
 def test_a_coverage_guided_fuzzer_finds_nothing_but_data_errors(tmp_path):
     """Atheris follows the branches of our readers instead of chance; with Hypothesis above, over 100,000 inputs."""

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy import ndarray
 
-from symcere.data.formats.rows import POLARS_ERRORS, Rows, bad_line, text_frame
+from symcere.data.formats.rows import POLARS_ERRORS, POLARS_UNPACKS, Rows, bad_line, text_frame
 from symcere.errors import DataError
 
 SEPARATORS = {",": "csv", "\t": "tsv", ";": "csv with semicolons", "|": "csv with bars"}
@@ -134,6 +134,8 @@ def _end_of_record(held: bytes) -> int:
 
 def _fast(block: bytes, separator: str, n_fields: int) -> pl.DataFrame | None:
     """Parse a clean block; None for any other."""
+    if block.startswith(POLARS_UNPACKS):
+        return None
     by_line = separator == "\t"
     data = np.frombuffer(block, dtype=np.uint8)
     n_records = _n_lines(data, n_fields) if by_line else _n_records(data, ord(separator), n_fields)

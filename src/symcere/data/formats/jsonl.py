@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from symcere.data.formats.raw import Meter, read_blocks
-from symcere.data.formats.rows import POLARS_ERRORS, Rows, bad_line, first_line, text_frame
+from symcere.data.formats.rows import POLARS_ERRORS, POLARS_UNPACKS, Rows, bad_line, first_line, text_frame
 from symcere.errors import DataError
 
 _HEAD_LINES = 1_000  # lines whose keys decide the source: a field may be absent from single lines
@@ -81,6 +81,8 @@ def read_json_lines(
 
 
 def _fast(block: bytes, schema: dict[str, Any]) -> pl.DataFrame | None:
+    if block.startswith(POLARS_UNPACKS):
+        return None
     try:
         return pl.read_ndjson(block, schema=schema)
     except POLARS_ERRORS:

@@ -11,6 +11,9 @@ from symcere.errors import DataError
 POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What polars raises on damaged files; found by fuzzing, a panic is no PolarsError and not even an Exception."""
 
+POLARS_UNPACKS = (b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda", b"\x28\xb5\x2f\xfd")
+"""Polars takes text that begins like this for compressed; our blocks are text, whatever they begin with."""
+
 
 @dataclass(frozen=True)
 class Rows:
