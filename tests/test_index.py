@@ -1,5 +1,6 @@
 """The index: what is found by a look at eight bits is what comparing all scores finds."""
 
+import pickle
 import sys
 
 import numpy as np
@@ -140,3 +141,10 @@ def test_links_without_the_extra_are_refused(monkeypatch):
     index, _ = _world(100, 4, 1, 0)
     with pytest.raises(ConfigError, match=r"symcere\[ann\]"):
         ApproximateIndex(index.emb, index.offset, 1.0).prepare()
+
+
+def test_an_index_that_has_searched_can_be_sent_to_another_process():
+    index, tastes = _world(40_000, 8, 2, 5)
+    found = index.best(tastes, 0.3, 5, NOTHING)
+    sent = pickle.loads(pickle.dumps(index))
+    np.testing.assert_array_equal(sent.best(tastes, 0.3, 5, NOTHING)[0], found[0])

@@ -6,7 +6,7 @@ known amount, so all items within that amount of the k-th best are scored exactl
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +39,10 @@ class Index:
 
     emb: Float[ndarray, "n_items dim"]
     offset: Float[ndarray, " n_items"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: the rest it makes for itself, for sessions cannot be sent."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def prepare(self, n_threads: int = 1) -> None:  # noqa: ARG002  of use to others
         """Make what the first search would make otherwise: half a second a million items.
