@@ -1,4 +1,4 @@
-"""Ranks: scores in, the k best items of each user out; symcere.index finds them without all scores. NumPy and SciPy only."""
+"""Ranks: scores in, the k best items of each user out (symcere.index needs not all scores). NumPy and SciPy only."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
