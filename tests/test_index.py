@@ -1,16 +1,15 @@
-"""The index: what is found by a look at eight bits is what comparing all scores finds."""
+"""The index: what is found by a look at few bits is what comparing all scores finds."""
 
 import pickle
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from symcere import index as index_module
-from symcere.errors import ConfigError
-from symcere.index import ApproximateIndex, Index
+from symcere.index import eight_bits, four_bits
+from symcere.index.four_bits import FourBits
+from symcere.index.search import ApproximateIndex, Index
 
 NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
@@ -51,7 +50,7 @@ def test_a_look_at_eight_bits_loses_none_of_the_best(seed, n_items, dim, n_taste
     index, tastes = _world(n_items, dim, n_tastes, seed, spread)
     hidden = _hidden(n_tastes, n_items, 15, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_module, "_BLOCK", block)
+        patch.setattr(eight_bits, "BLOCK", block)
         item, score = index._screened(tastes, np.float32(dial), k, hidden)
     expected = _exact(index, tastes, dial, k, hidden)
     np.testing.assert_allclose(score, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
@@ -66,11 +65,107 @@ def test_the_bound_is_needed():
     index, tastes = _world(3_000, 32, 40, 0)
     found = [index._screened(tastes, np.float32(0), 10, NOTHING)[0]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            index_module._EightBits, "_slack", lambda self, tastes, *_: np.zeros(len(tastes), dtype=np.int32)
-        )
+        patch.setattr(eight_bits.EightBits, "_slack", lambda self, tastes, *_: np.zeros(len(tastes), dtype=np.int32))
         found.append(index._screened(tastes, np.float32(0), 10, NOTHING)[0])
     assert (found[0] != found[1]).any()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    n_items=st.integers(2_000, 5_000),
+    dim=st.integers(1, 70),
+    dial=st.sampled_from([0.0, 0.3, -1.0, 50.0, 1e6]),
+    spread=st.sampled_from([0.0, 1.0]),
+    shift=st.sampled_from([0.0, 5.0]),
+)
+def test_no_item_is_better_than_a_look_at_four_bits_says(seed, n_items, dim, dial, spread, shift):
+    index, tastes = _world(n_items, dim, 10, seed, spread)
+    emb = index.emb + np.float32(shift)
+    codes = FourBits.of(emb, index.offset)
+    codes._wanted = 100
+    for taste in tastes:
+        item, rest = codes.look(taste, dial, 5, 0)
+        assert len(set(item.tolist())) == 100
+        scores = emb.astype(np.float64) @ taste.astype(np.float64) + dial * index.offset.astype(np.float64)
+        assert np.delete(scores, item).max() <= rest
+
+
+def _broken(index, tastes):
+    """How often an item is better than a look says."""
+    codes, wrong = FourBits.of(index.emb, index.offset), 0
+    for taste in tastes:
+        codes._wanted = 20
+        item, rest = codes.look(taste, 0.0, 5, 0)
+        wrong += bool(np.delete(index.emb @ taste, item).max() > rest)
+    return wrong
+
+
+def test_what_items_are_rounded_by_is_needed(monkeypatch):
+    index, tastes = _world(5_000, 32, 40, 0)
+    assert _broken(index, tastes) == 0
+    rounded = four_bits._rounded
+    monkeypatch.setattr(four_bits, "_rounded", lambda *of: (rounded(*of)[0], np.zeros(len(of[0]), np.float32)))
+    assert _broken(index, tastes)
+
+
+def test_what_sums_are_rounded_by_is_needed(monkeypatch):
+    index, tastes = _world(5_000, 32, 40, 0)
+    monkeypatch.setattr(four_bits, "_spread", lambda sample: (np.zeros(32, np.float32), np.ones(32, np.float32)))
+    levels = four_bits._LEVEL[np.random.default_rng(1).integers(0, 16, (5_000, 32))]  # nothing is lost of these
+    index = Index(levels, index.offset)
+    assert _broken(index, tastes) == 0
+    monkeypatch.setattr(four_bits, "_ROUNDED", 0.0)
+    assert _broken(index, tastes)
+
+
+def test_a_taste_of_many_items_by_four_bits_again_and_not_at_all(monkeypatch):
+    index, tastes = _world(70_000, 16, 7, 6)
+    hidden = _hidden(7, 70_000, 30, 6)
+    expected = index._screened(tastes, np.float32(0.2), 12, hidden)
+    looks = []
+    look = FourBits.look
+
+    def watched(codes, taste, dial, k, n_hidden, times):
+        found = look(codes, taste, dial, k, n_hidden, times)
+        looks.append((times, found is not None))
+        return found
+
+    monkeypatch.setattr(FourBits, "look", watched)
+    for wanted, seen in ((0, {(1, True)}), (40, {(1, True), (4, True)}), (10**6, {(1, False)})):
+        looks.clear()
+        index._four_bits._wanted = wanted
+        item, score = index.best(tastes, 0.2, 12, hidden)
+        np.testing.assert_array_equal(item, expected[0])
+        np.testing.assert_allclose(score, expected[1], rtol=1e-5)
+        assert seen <= set(looks)
+    monkeypatch.setattr(FourBits, "of", lambda *_: None)  # where an item has too many entries
+    item, _ = Index(index.emb, index.offset).best(tastes, 0.2, 12, hidden)
+    np.testing.assert_array_equal(item, expected[0])
+
+
+def test_items_of_many_entries_have_no_four_bits():
+    index, _ = _world(300, 251, 1, 7)
+    assert FourBits.of(index.emb, index.offset) is None
+    assert FourBits.of(index.emb[:, :250], index.offset) is not None
+
+
+def test_looks_grow_where_they_are_not_enough_and_are_spared_where_they_never_are():
+    index, tastes = _world(40_000, 8, 1, 8)
+    codes = FourBits.of(index.emb, index.offset)
+    found, _ = codes.look(tastes[0], 0.0, 5, 0)
+    codes.learn(enough=False)
+    longer, _ = codes.look(tastes[0], 0.0, 5, 0)
+    assert len(longer) > 1.3 * len(found)
+    for _ in range(100):
+        codes.learn(enough=True)
+    assert len(codes.look(tastes[0], 0.0, 5, 0)[0]) < len(longer)
+    while codes.look(tastes[0], 0.0, 5, 0):
+        codes.learn(enough=False)
+    spared = 1
+    while not codes.look(tastes[0], 0.0, 5, 0):
+        spared += 1
+    assert spared == four_bits._SPARED
 
 
 def test_both_roads_give_the_same_list_and_equal_scores_stand_by_item():
@@ -112,7 +207,6 @@ def test_nobody_gets_what_the_dial_says():
 
 
 def test_links_find_nearly_all_of_the_best_and_nothing_that_is_hidden():
-    pytest.importorskip("faiss", reason="needs the extra: pip install 'symcere[ann]'")
     draws = np.random.default_rng(4)
     centres = draws.normal(size=(60, 16))
     emb = centres[draws.integers(0, 60, 5_000)] + 0.3 * draws.normal(size=(5_000, 16))
@@ -134,13 +228,6 @@ def test_links_find_nearly_all_of_the_best_and_nothing_that_is_hidden():
     many = _hidden(1, 5_000, 400, 0)  # too many to look past: exactly
     np.testing.assert_array_equal(linked.best(emb[:1], 0.3, 10, many)[0], exact.best(emb[:1], 0.3, 10, many)[0])
     np.testing.assert_array_equal(linked.best(emb[:9], 0.3, 10, NOTHING)[0], exact.best(emb[:9], 0.3, 10, NOTHING)[0])
-
-
-def test_links_without_the_extra_are_refused(monkeypatch):
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    index, _ = _world(100, 4, 1, 0)
-    with pytest.raises(ConfigError, match=r"symcere\[ann\]"):
-        ApproximateIndex(index.emb, index.offset, 1.0).prepare()
 
 
 def test_an_index_that_has_searched_can_be_sent_to_another_process():

@@ -143,7 +143,6 @@ def test_a_batch_is_its_single_answers(client, holder, more):
 
 
 def test_an_approximate_index_answers_large_catalogues_alike(client, folder, monkeypatch):
-    pytest.importorskip("faiss", reason="needs the extra: pip install 'symcere[ann]'")
     assert (
         Holder(folder, approximate=True).service.about()["index"] == "exact"
     )  # for so few, looking at all is faster

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 
 from symcere.errors import BundleError, ConfigError, DataError
 from symcere.ids import IdMap
-from symcere.index import Index
+from symcere.index.search import Index
 from symcere.manifest import digest, new_folder, read_manifest
 from symcere.mapped import map_tensors
 from symcere.ranking import Hidden, hidden_of, rank, top_k

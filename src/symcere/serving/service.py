@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from symcere.bundle import Bundle
 from symcere.errors import ConfigError
-from symcere.index import ApproximateIndex
+from symcere.index.search import ApproximateIndex
 from symcere.ranking import hidden_of, top_k
 from symcere.serving.feedback import Event
 
