@@ -271,7 +271,7 @@ def test_a_csv_with_a_column_map_runs_and_hostile_ids_stay_data(symcere, tmp_pat
         (["run", "{file}", "--k-core", "500"], "left 0 of"),
         (
             ["run", "{file}", "--encoder", "magic"],
-            "Unknown --encoder 'magic'. Known: auto, tfidf, distilled, sentence",
+            "Unknown --encoder 'magic'. Known: auto, lift, tfidf, distilled, sentence",
         ),
         (["run", "{file}", "--encoder", "none.npy"], "does not exist"),
         (["run", "{file}", "--profile", "magic"], "Unknown --profile 'magic'. Known: mean, recency"),

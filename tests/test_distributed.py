@@ -167,7 +167,7 @@ def test_profiles_are_those_of_one_machine(cluster, table, cold):
     url, here = table
     split = sc.split_cold_items if cold else sc.split_random
     ours, theirs = split(here), split(read_table(url, words=False))
-    encoders = (sc.tfidf_encoder(16), sc.function_encoder(_length, version="1"))
+    encoders = (sc.tfidf_encoder(16), sc.lift_encoder(16), sc.function_encoder(_length, version="1"))
     how = {"parts": ("title", "body"), "weightings": (sc.Recency(30),)}
     mine = sc.encode_reviews(ours.train, *encoders, **how)
     made = cluster.run("encode", _encode, theirs.train, url, encoders, how)

@@ -362,8 +362,8 @@ def _raw(path, content, *more):
     return path
 
 
-def test_the_default_is_plain_words_and_the_distilled_encoder_on_large_corpora():
-    assert [encoder.name for encoder in sc.default_encoders(1_000)] == ["tfidf"]
+def test_the_default_is_words_by_lift_and_the_distilled_encoder_on_large_corpora():
+    assert [encoder.name for encoder in sc.default_encoders(1_000)] == ["lift"]
     assert "distilled" in [encoder.name for encoder in sc.default_encoders(10_000_000)]
     assert isinstance(sc.distilled_encoder().teacher, SentenceEncoder)
 

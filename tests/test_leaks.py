@@ -44,6 +44,14 @@ def test_changing_every_held_out_review_changes_no_byte_before_compare(split, te
     assert fitted.item_emb.tobytes() == model.item_emb.tobytes()
 
 
+def test_lift_is_counted_over_train_alone(split, tampered):
+    other = sc.split_random(tampered, seed=0)
+    mine, theirs = (sc.encode_reviews(part.train, sc.lift_encoder(16)) for part in (split, other))
+    assert mine.fingerprint == theirs.fingerprint
+    assert mine.user.tobytes() == theirs.user.tobytes()
+    assert mine.item.tobytes() == theirs.item.tobytes()
+
+
 @pytest.fixture(scope="module")
 def fitted(tampered):
     """Encoders fitted on the train part of the tampered reviews."""

@@ -3,7 +3,7 @@
     import symcere as sc
     reviews = sc.k_core(sc.read_reviews("reviews.json.gz"), k=5)
     split = sc.split_random(reviews, seed=0)
-    text = sc.encode_reviews(split.train, sc.tfidf_encoder(), cache="cache/")
+    text = sc.encode_reviews(split.train, sc.lift_encoder(), cache="cache/")
     model = sc.fit(split.train, text, valid=split.valid, seed=0)
     print(sc.compare({"symcere": model}, split, [sc.ndcg(10), sc.recall(20)]))
     model.recommend(model.users.id(0), k=10)
@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from symcere.text.precomputed import precomputed
     from symcere.text.profiles import Helpfulness, InverseFrequency, Length, Recency
     from symcere.text.sentence import sentence_encoder
-    from symcere.text.tfidf import tfidf_encoder
+    from symcere.text.tfidf import lift_encoder, tfidf_encoder
     from symcere.training.checkpoint import checkpointing
     from symcere.training.config import SymcereSettings
     from symcere.training.device import on_device
@@ -167,7 +167,7 @@ _HOME = {
     "symcere.text.precomputed": ("precomputed",),
     "symcere.text.profiles": ("Helpfulness", "InverseFrequency", "Length", "Recency"),
     "symcere.text.sentence": ("sentence_encoder",),
-    "symcere.text.tfidf": ("tfidf_encoder",),
+    "symcere.text.tfidf": ("lift_encoder", "tfidf_encoder"),
     "symcere.training.checkpoint": ("checkpointing",),
     "symcere.training.config": ("SymcereSettings",),
     "symcere.training.device": ("on_device",),

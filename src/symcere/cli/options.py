@@ -90,18 +90,22 @@ EncoderOption = Annotated[
     str,
     typer.Option(
         "--encoder",
-        help="tfidf, distilled, sentence, sentence-float32, or a .npy or .parquet file of your own vectors; several "
-        "joined by a plus: tfidf+distilled. auto takes tfidf, and tfidf+distilled from 25,000 train reviews on.",
+        help="lift, tfidf, distilled, sentence, sentence-float32, or a .npy or .parquet file of your own vectors; "
+        "several joined by a plus: lift+distilled. auto takes lift, and lift+distilled from 25,000 train reviews on.",
     ),
 ]
 TextDim = Annotated[
     int | None,
-    typer.Option("--text-dim", min=1, help="Length of a text profile.", show_default="384 tfidf, 256 others"),
+    typer.Option(
+        "--text-dim", min=1, help="Length of a text profile.", show_default="384 lift and tfidf, 256 others"
+    ),
 ]
 ConditioningOption = Annotated[
     ConditioningName | None,
     typer.Option(
-        "--conditioning", help="What is done to text vectors.", show_default="none for tfidf, whiten for others"
+        "--conditioning",
+        help="What is done to text vectors.",
+        show_default="none for lift and tfidf, whiten for others",
     ),
 ]
 MaxTokens = Annotated[

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     "  symcere run hotels.parquet --k-core 3 --split temporal --seeds 3\n\n"
     "  symcere run hotels.parquet --split k-fold --folds 5 --import-run theirs=run_{seed}.trec\n\n"
     "  symcere run mine.csv --columns user_id=customer,item_id=sku,text=comment --systems ease\n\n"
-    "  symcere run reviews.jsonl --encoder tfidf+distilled --profile recency,length\n\n"
+    "  symcere run reviews.jsonl --encoder lift+distilled --profile recency,length\n\n"
     "  symcere run reviews.jsonl --noise typos=0.3,spam=0.1\n\n"
     "  symcere run reviews.jsonl --log tensorboard\n\n"
     "  symcere run reviews.jsonl --json --quiet > result.json"

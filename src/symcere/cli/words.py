@@ -225,9 +225,10 @@ def _encoder(word: str, max_tokens: int) -> "Encoder":
     from symcere.text.distilled import DistilledEncoder
     from symcere.text.precomputed import precomputed
     from symcere.text.sentence import sentence_encoder
-    from symcere.text.tfidf import tfidf_encoder
+    from symcere.text.tfidf import lift_encoder, tfidf_encoder
 
     by_name: Mapping[str, Callable[[], Encoder]] = {
+        "lift": lift_encoder,
         "tfidf": tfidf_encoder,
         "distilled": lambda: DistilledEncoder(teacher=sentence_encoder(max_tokens)),
         "sentence": lambda: sentence_encoder(max_tokens),

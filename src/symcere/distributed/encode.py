@@ -28,8 +28,9 @@ from symcere.text.corpus import Corpus, Part, by_key, corpus_of
 from symcere.text.distilled import FittedDistilled
 from symcere.text.encoders import Encoder, FittedEncoder, OnProgress, Progress, TextEncoder, TextVectors
 from symcere.text.features import TextFeatures
+from symcere.text.lift import of_some_users
 from symcere.text.profiles import Helpfulness, Recency, Weighting, review_weights
-from symcere.text.tfidf import FittedTfidf
+from symcere.text.tfidf import FITTED_ON, FittedTfidf, TfidfEncoder
 
 _SKETCH = 200_000  # texts that encoders are fitted to, at most: what the greediest of them reads
 _RANGE = 50_000  # nodes whose profiles one task sums
@@ -116,6 +117,7 @@ def encode_reviews(
     blocks = [
         _block(
             reads,
+            known,
             told,
             encoder,
             part,
@@ -210,6 +212,16 @@ def _sketch(reads: Sequence[_Read], part: Part) -> Corpus:
     return Corpus(raw, part, text, text, keys[chosen], np.arange(len(chosen)), length.length)
 
 
+def _whole_users(reads: Sequence[_Read], known: Dataset, part: Part) -> Corpus:
+    """A corpus of the reviews of some users, and who wrote them of what: what one machine learns lift from."""
+    chosen = of_some_users(known.user, FITTED_ON)
+    wanted = [np.flatnonzero(np.isin(read.review, chosen)) for read in reads]
+    raw = dict(each([task(_raw).remote(read, rows) for read, rows in zip(reads, wanted, strict=True)]))
+    review = np.concatenate([read.review[rows] for read, rows in zip(reads, wanted, strict=True)])
+    words = pl.concat([raw[at] for at in range(len(reads))])[np.argsort(review)]
+    return corpus_of(words, part, (known.user[chosen], known.item[chosen]))
+
+
 class _Encode:
     """An actor that encodes: the fitted encoder stays in its memory."""
 
@@ -260,6 +272,7 @@ def _opened(batch: dict[str, Any]) -> Any:
 
 def _block(
     reads: Sequence[_Read],
+    known: Dataset,
     told: Any,
     encoder: TextEncoder,
     part: Part,
@@ -279,7 +292,9 @@ def _block(
             f"None of the train reviews of {table} has text ({part}). Check the text column (--columns text=)."
         )
     store = VectorCache(Path(cache)) if cache else NO_CACHE
-    fitted = portable(encoder.fit(sketch, store, on_progress))
+    lifted = isinstance(encoder, TfidfEncoder) and encoder.lifted
+    learned_from = _whole_users(reads, known, part) if lifted else sketch
+    fitted = portable(encoder.fit(learned_from, store, on_progress))
     n = n_actors or n_cpus()
     encoded = (
         ray.data.from_items([{"read": read} for read in reads], override_num_blocks=len(reads))

@@ -2,14 +2,14 @@
 
 from symcere.text.distilled import distilled_encoder
 from symcere.text.encoders import Encoder
-from symcere.text.tfidf import tfidf_encoder
+from symcere.text.tfidf import lift_encoder
 
 LARGE = 25_000
 """Train reviews from which on the distilled encoder is added: its teacher costs minutes, whatever the size."""
 
 
 def default_encoders(n_reviews: int) -> tuple[Encoder, ...]:
-    """Plain words, and above 25,000 train reviews also the distilled encoder: the best on valid at its price.
+    """Words by lift, and above 25,000 train reviews also the distilled encoder: the best on valid at their price.
 
     Args:
         n_reviews: Number of train reviews.
@@ -19,6 +19,6 @@ def default_encoders(n_reviews: int) -> tuple[Encoder, ...]:
 
     Example:
         >>> [encoder.name for encoder in default_encoders(1_000_000)]
-        ['tfidf', 'distilled']
+        ['lift', 'distilled']
     """
-    return (tfidf_encoder(), distilled_encoder()) if n_reviews >= LARGE else (tfidf_encoder(),)
+    return (lift_encoder(), distilled_encoder()) if n_reviews >= LARGE else (lift_encoder(),)

@@ -36,6 +36,7 @@ class Corpus:
         keys: Two words of a 128-bit hash of each text, sorted.
         row: A row of `table` where each text stands.
         length: Characters of each text.
+        pairs: User and item of each row of `table`, where they are known.
     """
 
     table: pl.DataFrame
@@ -45,6 +46,7 @@ class Corpus:
     keys: UInt64[ndarray, "texts 2"]
     row: Int[ndarray, " texts"]
     length: Int[ndarray, " texts"]
+    pairs: tuple[Int[ndarray, " _"], Int[ndarray, " _"]] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -68,12 +70,17 @@ class Corpus:
         return digest([hashlib.sha256(part.tobytes()).hexdigest() for part in (self.keys, self.n_reviews)])
 
 
-def corpus_of(reviews: pl.DataFrame | Sequence[str], part: Part = "review") -> Corpus:
+def corpus_of(
+    reviews: pl.DataFrame | Sequence[str],
+    part: Part = "review",
+    pairs: tuple[Int[ndarray, " _"], Int[ndarray, " _"]] | None = None,
+) -> Corpus:
     """Find the distinct texts of some reviews.
 
     Args:
         reviews: Reviews with the columns title and text; or the texts themselves.
         part: What to read of each review.
+        pairs: User and item of each review, for encoders that learn which words come back.
 
     Returns:
         The corpus; reviews without text are not in it.
@@ -97,7 +104,7 @@ def corpus_of(reviews: pl.DataFrame | Sequence[str], part: Part = "review") -> C
     text = np.empty(len(order), dtype=np.int64)
     text[order] = np.cumsum(first) - 1
     kept = order[first]
-    return Corpus(reviews, part, where, text, key[kept], where[kept], np.concatenate(length)[kept])
+    return Corpus(reviews, part, where, text, key[kept], where[kept], np.concatenate(length)[kept], pairs)
 
 
 def by_key(keys: UInt64[ndarray, "reviews 2"]) -> tuple[Int[ndarray, " reviews"], Bool[ndarray, " reviews"]]:

@@ -239,7 +239,7 @@ def _encode(
 ) -> TextFeatures:
     """Profiles from vectors."""
     known = train.known_reviews
-    corpora = [corpus_of(known.review, part) for part in parts]
+    corpora = [corpus_of(known.review, part, (known.user, known.item)) for part in parts]
     made = [
         _encoded(train, encoder, corpus, review_weights(corpus, weightings), leave_one_out, store, on_progress)
         for encoder in encoders

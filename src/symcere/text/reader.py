@@ -123,7 +123,7 @@ class Reader:
                     "them. Run again with --encoder tfidf, distilled or sentence to see what words do."
                 )
             for part in parts:
-                corpus = corpus_of(known.review, part)
+                corpus = corpus_of(known.review, part, (known.user, known.item))
                 fitted = encoder.fit(corpus, cache, on_progress)
                 affine = features.affines[len(blocks)] if len(blocks) < len(features.affines) else None
                 begin = blocks[-1].columns.stop if blocks else 0
@@ -211,7 +211,18 @@ class Reader:
 
     def open(self, reviews: Int[ndarray, " reviews"]) -> "Reviews":
         """Some known reviews, ready to be read without some of their words."""
-        return Reviews(self, reviews)
+        cut, place_of = [], []
+        for block in self.blocks:
+            distinct, place = np.unique(block.text_of[reviews], return_inverse=True)
+            none = int(distinct[:1].tolist() == [-1])
+            cut.append(block.cut(block.corpus.take(distinct[none:])))
+            place_of.append(place - none)
+        return Reviews(self, reviews, cut, place_of)
+
+    def open_texts(self, texts: Sequence[str]) -> "Reviews":
+        """Any texts, each read as one review, ready to be read without some of their words."""
+        every = np.arange(len(texts))
+        return Reviews(self, every, [block.cut(texts) for block in self.blocks], [every] * len(self.blocks))
 
 
 def _save_encoder(encoder: Reads, folder: Path) -> str:
@@ -240,27 +251,29 @@ def _load_encoder(kind: str, folder: Path) -> Reads:
 
 
 class Reviews:
-    """Some known reviews, ready to be read without some of their words.
+    """Some reviews, ready to be read without some of their words.
 
     Args:
         reader: Who reads.
-        reviews: Which of the known reviews.
+        reviews: Which of the known reviews, or of some texts.
+        cut: Their distinct texts, as each block of the reader reads them.
+        text: Which of these each review has, for each block; -1 for none.
     """
 
-    def __init__(self, reader: Reader, reviews: Int[ndarray, " reviews"]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        reviews: Int[ndarray, " reviews"],
+        cut: Sequence[Cuttable],
+        text: Sequence[Int[ndarray, " reviews"]],
+    ) -> None:
         self.reader, self.reviews = reader, reviews
-        self._cut, self._text = [], []
-        for block in reader.blocks:
-            text = block.text_of[reviews]
-            distinct, place = np.unique(text, return_inverse=True)
-            none = int(distinct[:1].tolist() == [-1])
-            self._cut.append(block.cut(block.corpus.take(distinct[none:])))
-            self._text.append(place - none)
+        self._cut, self._text = cut, text
         index: dict[str, int] = {}
         self._word_of: list[ndarray] = []  # word of the block -> word of all
-        for cut in self._cut:
+        for each in cut:
             self._word_of.append(
-                np.array([index.setdefault(word, len(index)) for word in cut.vocabulary], dtype=np.int64)
+                np.array([index.setdefault(word, len(index)) for word in each.vocabulary], dtype=np.int64)
             )
         self.vocabulary = tuple(index)
 

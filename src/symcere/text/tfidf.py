@@ -12,18 +12,21 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 from safetensors.numpy import save
+from scipy.sparse import csr_array, diags_array
 
 from symcere.errors import DataError
-from symcere.manifest import digest
+from symcere.manifest import digest, digest_array
 from symcere.mapped import map_tensors
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import AS_IS, Conditioning
 from symcere.text.corpus import Corpus
 from symcere.text.deletion import Bag
 from symcere.text.encoders import OnProgress, TextEncoder
+from symcere.text.lift import lift_weights, of_some_users
 from symcere.text.words import terms_of, words
 
-_FITTED_ON = 100_000  # reviews at most that terms and SVD are learned from: a random sample of the train texts
+FITTED_ON = 100_000
+"""Reviews at most that terms and SVD are learned from: a random sample of the train texts, or of whole users."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,19 @@ class TfidfEncoder(TextEncoder):
     Args:
         text_dim: Length of a vector, cut to what the texts allow.
         max_terms: Most frequent terms to keep.
+        lifted: Whether a term also weighs by its lift: how much oftener than by chance it comes back.
         conditioning: The vectors are taken as they are.
     """
 
     text_dim: int = 384
     max_terms: int = 50_000
-    name: str = "tfidf"
+    lifted: bool = False
     conditioning: Conditioning = AS_IS
+
+    @property
+    def name(self) -> str:
+        """Short name, as on the command line."""
+        return "lift" if self.lifted else "tfidf"
 
     def fit(
         self, corpus: Corpus, cache: VectorCache = NO_CACHE, on_progress: OnProgress | None = None
@@ -53,10 +62,18 @@ class TfidfEncoder(TextEncoder):
 
         Returns:
             The encoder.
+
+        Raises:
+            DataError: If terms are to be lifted, and the corpus does not know its users and items.
         """
         del cache, on_progress
-        fingerprint = digest(self.name, self.text_dim, self.max_terms, corpus.fingerprint)
-        return FittedTfidf(corpus, self.text_dim, self.max_terms, fingerprint)
+        pairs: list[str] = []
+        if self.lifted:
+            if corpus.pairs is None:
+                raise DataError("Lift needs to know who wrote each text of which item; these are texts alone.")
+            pairs = [digest_array(side) for side in corpus.pairs]
+        fingerprint = digest(self.name, self.text_dim, self.max_terms, corpus.fingerprint, pairs)
+        return FittedTfidf(corpus, self.text_dim, self.max_terms, fingerprint, self.lifted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +84,7 @@ class FittedTfidf:
     text_dim: int
     max_terms: int
     fingerprint: str
+    lifted: bool = False
     reach: int = 2**31
     half: bool = True
 
@@ -76,7 +94,7 @@ class FittedTfidf:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        texts = self.corpus.sample(_FITTED_ON)
+        texts, pairs = self._sample()
         vectorizer = TfidfVectorizer(
             sublinear_tf=True, min_df=2, max_df=0.5, ngram_range=(1, 2), max_features=self.max_terms,
             tokenizer=words, token_pattern=None, lowercase=False, dtype=np.float32,
@@ -89,11 +107,28 @@ class FittedTfidf:
                 f"texts, and not in half of them; there is none ({error}). Check the text column, or use --encoder "
                 "sentence."
             ) from error
+        if pairs:
+            lift = lift_weights(csr_array(weights), *pairs)
+            vectorizer.idf_ = vectorizer.idf_ * lift
+            weights = csr_array(weights @ diags_array(lift))
         svd = TruncatedSVD(max(1, min(self.text_dim, min(weights.shape) - 1)), random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # explained variance of identical texts is 0 / 0
             svd.fit(weights)
         return vectorizer, svd
+
+    def _sample(self) -> tuple[list[str], tuple[ndarray, ndarray] | None]:
+        """Texts to learn from, in an order that no file decides; with their users and items where these matter."""
+        corpus = self.corpus
+        if not self.lifted or corpus.pairs is None:
+            return corpus.sample(FITTED_ON), None
+        user, item = corpus.pairs
+        text = np.full(len(user), -1)
+        text[corpus.review] = corpus.text
+        rows = of_some_users(user, FITTED_ON)
+        rows = rows[text[rows] >= 0]
+        rows = rows[np.lexsort((item[rows], user[rows], text[rows]))]
+        return corpus.take(text[rows]), (user[rows], item[rows])
 
     def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
         """Unit vectors of `texts`; a text without a known word gets a zero vector."""
@@ -164,3 +199,15 @@ class TermVectors:
 def tfidf_encoder(text_dim: int = TfidfEncoder.text_dim) -> TfidfEncoder:
     """TF-IDF + SVD, fitted on the train texts: seconds for a corpus, and hard to beat where facts are words."""
     return TfidfEncoder(text_dim)
+
+
+def lift_encoder(text_dim: int = TfidfEncoder.text_dim) -> TfidfEncoder:
+    """TF-IDF + SVD of terms that also weigh by their lift: words that come back, such as "Waikiki", before "great".
+
+    Args:
+        text_dim: Length of a vector.
+
+    Returns:
+        The encoder; it learns from the pairs of train as well as from its texts.
+    """
+    return TfidfEncoder(text_dim, lifted=True)
