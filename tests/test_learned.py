@@ -116,10 +116,11 @@ def test_neighbours_sum_to_what_the_graph_vector_adds(split, text, quick, change
     explainer = explainer_of(split, text, fit(split, text, quick, {**changes, "include_ego": False}))
     learned, user, item = explainer.learned, 3, 5
     n, temperature = learned.n_users, learned.model.temperature
-    items, users = explainer._neighbours(user, item)
+    taste = explainer.taste(user_id=split.train.users.id(user))
+    items, users = taste.sent @ learned.final[n + item] / temperature, explainer._through_users(item, taste.vector)
     assert items.sum() == pytest.approx(learned.parts[0][user] @ learned.final[n + item] / temperature, abs=1e-4)
     assert users.sum() == pytest.approx(learned.parts[0][n + item] @ learned.final[user] / temperature, abs=1e-4)
-    assert set(np.flatnonzero(items)) <= set(split.train.item[split.train.user == user])
+    assert set(taste.chosen) == set(split.train.item[split.train.user == user])
 
 
 def test_a_words_value_is_how_far_the_score_falls_when_it_is_blanked_in_every_review(explainer, split, text):
@@ -163,3 +164,51 @@ def test_an_unknown_user_or_item_is_refused(explainer):
         explainer.why("nobody", explainer.learned.model.items.id(0))
     with pytest.raises(sc.UnknownIdError):
         explainer.why(explainer.learned.model.users.id(0), "nothing")
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_the_taste_of_a_user_is_what_is_served_and_so_are_its_parts(split, text, quick, changes):
+    explainer = explainer_of(split, text, fit(split, text, quick, changes))
+    learned = explainer.learned
+    for user in (0, 8, 40):
+        taste = explainer.taste(user_id=split.train.users.id(user))
+        np.testing.assert_array_equal(taste.vector, learned.final[user])
+        for mine, theirs in zip(taste.parts, learned.parts, strict=True):
+            np.testing.assert_allclose(mine, theirs[user], atol=2e-5)
+        with_nothing = explainer.taste([], [" "], user_id=split.train.users.id(user))
+        np.testing.assert_array_equal(with_nothing.vector, taste.vector)
+
+
+def test_the_reasons_of_somebody_new_sum_to_the_score_and_each_word_is_what_the_score_falls_by(explainer, split):
+    learned, model = explainer.learned, explainer.learned.model
+    items = [model.items.id(place) for place in (2, 9, 30)]
+    texts = ["a gasket of steel, oem", "great gasket"]
+    taste = explainer.taste(items, texts)
+    item = 5
+
+    def score(vector):
+        beside = model.popularity_weight * model.log_popularity[item]
+        return float(vector @ model.item_emb[item] / model.temperature + beside)
+
+    reason = explainer.why_of(taste, model.items.id(item), n=100)
+    assert reason.score == pytest.approx(score(taste.vector), abs=1e-4)
+    assert sum(reason.parts.values()) == pytest.approx(reason.score, abs=1e-4)
+    assert {name for name, _ in reason.because} <= set(items)
+    through_graph = taste.sent @ model.item_emb[item] / model.temperature
+    assert through_graph.sum() == pytest.approx(taste.parts[0] @ model.item_emb[item] / model.temperature, abs=1e-4)
+    drops = dict(
+        pair
+        for names, values in explainer._own_words(taste, model.item_emb[item])
+        for pair in zip(names, values, strict=True)
+    )
+    assert {"gasket", "steel", "oem", "great"} <= set(drops)
+    for word in ("gasket", "steel", "great"):
+        without = explainer.taste(items, [blanked(text, {word}) for text in texts])
+        assert drops[word] == pytest.approx(score(taste.vector) - score(without.vector), abs=2e-3)
+    assert {word for word, _ in reason.user_words} <= {"gasket", "steel", "oem", "great"}
+    user_id = model.users.id(3)
+    since = explainer.taste(items, texts, user_id=user_id)
+    words = explainer._own_words(since, model.item_emb[item])
+    assert len(words) == 2
+    assert learned.features[3].any()
+    assert explainer.why_of(since, model.items.id(item)).user_id == user_id

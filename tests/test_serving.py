@@ -18,6 +18,7 @@ import pytest
 import symcere as sc
 from symcere.data.items import items_of
 from symcere.serving.app import Holder, create_app
+from symcere.serving.feedback import Event
 from symcere.serving.guard import Limits
 from symcere.serving.service import _Lines
 
@@ -166,6 +167,36 @@ def test_reasons_come_with_the_list_or_alone_and_sum_to_the_score(client, holder
     assert item["why"] == alone
     assert sum(alone["parts"].values()) == pytest.approx(item["score"], abs=1e-4)
     assert client.get("/v1/explain", params={"user_id": "nobody", "item_id": item["item_id"]}).status_code == 404
+
+
+def test_reasons_for_somebody_new_come_with_the_list_or_alone(client, holder):
+    model = holder.service.model
+    who = {"items": [model.items.id(place) for place in (1, 4)], "text": "a gasket of steel"}
+    (item,) = client.post("/v1/recommend", json={**who, "k": 1, "why": True}).json()["items"]
+    alone = client.post("/v1/explain", json={**who, "item_id": item["item_id"]})
+    assert alone.status_code == 200
+    assert item["why"] == alone.json()
+    assert alone.json()["user_id"] == ""
+    assert sum(alone.json()["parts"].values()) == pytest.approx(item["score"], abs=1e-4)
+    assert {name for name, _, _ in alone.json()["because"]} <= set(who["items"])
+    assert client.post("/v1/explain", json={"item_id": item["item_id"], "text": "zzz"}).status_code == 422
+    assert client.post("/v1/explain", json={**who, "item_id": "nothing"}).status_code == 404
+    (popular,) = client.post("/v1/recommend", json={"text": "zzz", "k": 1, "why": True}).json()["items"]
+    assert "why" not in popular
+
+
+def test_reasons_know_what_a_user_did_since(folder):
+    holder = Holder(folder)
+    client, model = client_of(holder, Limits(rate=0)), holder.service.model
+    for user_id in (model.users.id(2), "newcomer"):
+        holder.service.take(Event(user_id, model.items.id(7), None, "", "a gasket of steel"))
+        (item,) = client.get("/v1/recommend", params={"user_id": user_id, "k": 1, "why": True}).json()["items"]
+        alone = client.get("/v1/explain", params={"user_id": user_id, "item_id": item["item_id"]}).json()
+        assert item["why"] == alone
+        assert alone["user_id"] == user_id
+        assert sum(alone["parts"].values()) == pytest.approx(item["score"], abs=1e-4)
+    assert {name for name, _, _ in alone["because"]} <= {model.items.id(7)}
+    assert {word for word, _ in alone["user_words"]} <= {"gasket", "steel"}
 
 
 def test_search_finds_ids_titles_categories_and_what_reviews_speak_of(client):
@@ -431,6 +462,8 @@ def test_the_page_works_in_a_browser_and_shows_strangers_words_as_words(served):
         view.fill("#words", "a gasket of steel")
         view.click("button[type=submit]")
         view.locator("#said", has_text="12 recommendations").wait_for()
+        view.locator(".card button").first.click()
+        view.wait_for_selector(".why .parts")
         view.check("input[value=items]")
         view.fill("#words", "no such thing at all")
         view.click("button[type=submit]")

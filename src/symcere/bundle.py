@@ -50,9 +50,7 @@ class Bundle:
     ) -> Float[ndarray, " dim"]:
         """Final vector of somebody new, or of a user with what they did since: fold-in, nothing is trained.
 
-        The graph part is what the items send to a user who chose just these (and those of train); the text part is
-        the projected mean of the texts (and of the user's train reviews). They are joined as in any user's vector.
-        What `propagated_weight` adds stays as it was, and is nothing for somebody new.
+        `explainer.taste` says what it is made of.
 
         Args:
             item_ids: Items they chose.
@@ -66,38 +64,8 @@ class Bundle:
             ConfigError: If there is neither an item nor a word that the encoder knows.
             UnknownIdError: If there is no such item or user.
         """
-        learned, towers, n = self.explainer.learned, self.explainer.learned.towers, self.explainer.learned.n_users
-        user = None if user_id is None else self.model.users.index(user_id)
-        item = np.array([self.model.items.index(item_id) for item_id in item_ids], dtype=np.int64)
-        heard = np.zeros((1, learned.final.shape[1]), dtype=np.float32)
-        layer0 = np.zeros_like(heard)
-        if user is not None:
-            matrix = learned.train.matrix
-            item = np.concatenate([matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]], item])
-            heard = learned.joined[2][user][None]
-            layer0 = towers.include_ego * towers.layer0[user][None]
-        item = np.unique(item)
-        node = n + item
-        weight = 1 / np.sqrt(max(len(item), 1) * np.maximum(learned.degree[node], 1))
-        graph = towers.scaled((layer0 + weight @ learned.sent[node]) / (towers.n_layers + towers.include_ego))
-        told = towers.scaled(towers.project(self._profile(user, [text] if isinstance(text, str) else text)))
-        if not (graph.any() or told.any()):
-            raise ConfigError("Name at least one item, or a text with a word that occurs in the reviews.")
-        return np.asarray(towers.scaled(graph + towers.text_weight * told + heard)[0])
-
-    def _profile(self, user: int | None, texts: Sequence[str]) -> Float[ndarray, "1 text_dim"]:
-        """Mean of a user's train reviews and of more texts."""
-        explainer = self.explainer
-        written = [each for each in texts if each.strip()]
-        vectors = explainer.reader.encode(written) if written else np.zeros((0, explainer.learned.features.shape[1]))
-        known = vectors.any(1)
-        total, count = vectors[known].sum(0), int(known.sum())
-        if user is not None:
-            before = int(
-                (explainer.shares["user"][explainer.learned.train.known_reviews.user == user] > 0).any(1).sum()
-            )
-            total, count = total + before * explainer.learned.features[user], count + before
-        return np.asarray(total[None] / max(count, 1), dtype=np.float32)
+        texts = [text] if isinstance(text, str) else text
+        return self.explainer.taste(item_ids, texts, user_id=user_id).vector
 
     def recommend_to(
         self, taste: Float[ndarray, " dim"], k: int = 10, *, dial: float | None = None, without: Sequence[str] = ()

@@ -21,6 +21,7 @@ from numpy import ndarray
 from symcere.analysis.learned import Learned
 from symcere.analysis.lexicon import is_function_word
 from symcere.data.dataset import Dataset, Side
+from symcere.errors import ConfigError
 from symcere.recommender import Recommender
 from symcere.text.cache import VectorCache
 from symcere.text.corpus import Part
@@ -40,14 +41,14 @@ class Reason:
     """Why an item is recommended to a user. All values are in the unit of the score.
 
     Args:
-        user_id: The user.
+        user_id: The user; "" for somebody new.
         item_id: The item.
         score: What the item is ranked by.
         parts: "graph", "text" and "popularity": they sum to the score.
         average: The same parts of the average item, for this user.
         item_words: Words of the item's reviews; the value is how far the score falls without the word. Function
             words, which the model reads like any other, are not named.
-        user_words: Words of the user's own reviews, likewise.
+        user_words: Words of the user's own reviews and of what they wrote since, likewise.
         snippets: Sentences of the item's train reviews; the value is what they have in common with this user beyond
             the average user.
         because: Items the user chose; the value is what each adds through the user's graph vector.
@@ -67,30 +68,32 @@ class Reason:
 
 
 class Profile:
-    """The reviews behind the profile of one node, and what the profile is without some of their words.
+    """Some reviews, and what a profile is without some of their words.
 
     Args:
-        learned: The fit.
-        reader: Who reads.
-        shares: Weight of each known review in the profiles of this side, a column a block.
-        side: Kind of the node.
-        node: Its index among the users or items.
+        reviews: The reviews.
+        share: Weight of each in the profile.
+        features: The profile.
     """
 
-    def __init__(self, learned: Learned, reader: Reader, shares: ndarray, side: Side, node: int) -> None:
-        known = reader.train.known_reviews
-        mine = np.flatnonzero((known.user if side == "user" else known.item) == node)
-        mine = mine[shares[mine].any(1)]
-        mine = np.sort(mine[np.argsort(-shares[mine].sum(1), kind="stable")[:_MOST_REVIEWS]])
-        self.reviews: Reviews = reader.open(mine)
-        self.share = shares[mine][:, reader.block_of_column]
-        self.features = (learned.text.user if side == "user" else learned.text.item)[node]
-        self._vectors = self.reviews.vectors() if len(mine) else np.zeros((0, len(self.features)), dtype=np.float32)
+    def __init__(
+        self,
+        reviews: Reviews,
+        share: Float[ndarray, "reviews text_dim"],
+        features: Float[ndarray, " text_dim"],
+    ) -> None:
+        self.reviews, self.share, self.features = reviews, share, features
+        self._vectors = reviews.vectors() if len(reviews) else np.zeros((0, len(features)), dtype=np.float32)
 
     @cached_property
     def words(self) -> Int[ndarray, " words"]:
         """Words that can matter."""
         return np.unique(self.reviews.occurrences[1]) if len(self.reviews) else np.zeros(0, dtype=np.int64)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """What `words` are called."""
+        return [self.reviews.vocabulary[word] for word in self.words]
 
     def without_each(self) -> Float[ndarray, "words text_dim"]:
         """The profile without each of `words`, in all of its reviews."""
@@ -110,6 +113,33 @@ class Profile:
         every[:, self.words] = gone
         change = np.einsum("src,rc->sc", self.reviews.without_sets(every) - self._vectors, self.share)
         return np.asarray(self.features + change, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Taste:
+    """The vector of a user with what they did since, or of somebody new; and what it is made of.
+
+    Args:
+        vector: Its inner products with items are scores, over the temperature: the sum of its parts.
+        parts: What the graph, the text and the neighbours' text add.
+        beside: What the text is joined to: graph and neighbours' text, before the sum is scaled.
+        chosen: Items they chose, ascending.
+        sent: What each of these adds through the graph; the rest of that part is their own.
+        features: Their profile.
+        texts: What they wrote since, as far as it is in the profile.
+        before: Weight of the train reviews in the profile.
+        user: Index of the user; None for somebody new.
+    """
+
+    vector: Float[ndarray, " dim"]
+    parts: tuple[Float[ndarray, " dim"], Float[ndarray, " dim"], Float[ndarray, " dim"]]
+    beside: Float[ndarray, " dim"]
+    chosen: Int[ndarray, " chosen"]
+    sent: Float[ndarray, "chosen dim"]
+    features: Float[ndarray, " text_dim"]
+    texts: tuple[str, ...]
+    before: float
+    user: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,23 +210,118 @@ class Explainer:
         Raises:
             UnknownIdError: If there is no such user or item.
         """
-        learned, model = self.learned, self.learned.model
-        user, item = model.users.index(user_id), model.items.index(item_id)
-        parts = self._parts(user)
-        score = float(model.score(np.array([user]))[0, item])
-        because, alike = self._neighbours(user, item)
+        return self.why_of(self.taste(user_id=user_id), item_id, n=n)
+
+    def why_of(self, taste: Taste, item_id: str, *, n: int = 8) -> Reason:
+        """Explain the score of an item for somebody new, or for a user with what they did since.
+
+        Args:
+            taste: As of `taste`.
+            item_id: An id as it stands in the raw file.
+            n: Words and neighbours to name at most; of snippets, three.
+
+        Returns:
+            The reasons.
+
+        Raises:
+            UnknownIdError: If there is no such item.
+        """
+        model = self.learned.model
+        item = model.items.index(item_id)
+        parts = self._parts(taste)
+        profile, drop = self.word_drops("item", item, taste.vector)
+        of_item = model.item_emb[item]
         return Reason(
-            user_id,
+            "" if taste.user is None else model.users.id(taste.user),
             item_id,
-            score,
+            sum(float(part[item]) for part in parts.values()),
             {name: float(part[item]) for name, part in parts.items()},
             {name: float(part.mean()) for name, part in parts.items()},
-            self._words("item", item, learned.final[user], n),
-            self._words("user", user, learned.final[learned.n_users + item], n),
-            self._snippets(item, user, 3),
-            _largest(model.items.ids, because, n),
-            _largest(model.users.ids, alike, n),
+            _named([(profile.vocabulary, drop)], n),
+            _named(self._own_words(taste, of_item), n),
+            self._snippets(item, taste.vector, 3),
+            _largest(
+                [model.items.id(int(each)) for each in taste.chosen], taste.sent @ of_item / model.temperature, n
+            ),
+            _largest(model.users.ids, self._through_users(item, taste.vector), n),
         )
+
+    def taste(self, item_ids: Sequence[str] = (), texts: Sequence[str] = (), *, user_id: str | None = None) -> Taste:
+        """Fold somebody new in, or what a user did since: nothing is trained.
+
+        The graph part is what the items send to a user who chose just these (and those of train); the text part is
+        the projected mean of the texts (and of the user's train reviews). They are joined as in any user's vector.
+        What `propagated_weight` adds stays as it was, and is nothing for somebody new. A user who did nothing since
+        has exactly the vector that is served.
+
+        Args:
+            item_ids: Items they chose.
+            texts: What they want, or wrote.
+            user_id: A known user; None for somebody new.
+
+        Returns:
+            The taste.
+
+        Raises:
+            ConfigError: If there is neither an item nor a word that the encoder knows.
+            UnknownIdError: If there is no such item or user.
+        """
+        learned, towers, n = self.learned, self.learned.towers, self.learned.n_users
+        user = None if user_id is None else learned.model.users.index(user_id)
+        item = np.array([learned.model.items.index(item_id) for item_id in item_ids], dtype=np.int64)
+        heard, layer0 = np.zeros((2, learned.final.shape[1]), dtype=np.float32)
+        if user is not None:
+            matrix = learned.train.matrix
+            item = np.concatenate([matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]], item])
+            heard = learned.joined[2][user]
+            layer0 = towers.include_ego * towers.layer0[user]
+        item = np.unique(item)
+        weight = 1 / np.sqrt(max(len(item), 1) * np.maximum(learned.degree[n + item], 1))
+        sent = weight[:, None] * learned.sent[n + item] / (towers.n_layers + towers.include_ego)
+        graph = sent.sum(0) + layer0 / (towers.n_layers + towers.include_ego)
+        length = float(np.linalg.norm(graph)) if towers.unit else 1.0
+        sent, graph = sent / max(length, 1e-12), graph / max(length, 1e-12)
+        features, known, before = self._profile_of(user, [text for text in texts if text.strip()])
+        told = towers.text_weight * towers.scaled(towers.project(features[None]))[0]
+        if user is None and not (graph.any() or told.any()):
+            raise ConfigError("Name at least one item, or a text with a word that occurs in the reviews.")
+        beside = graph + heard
+        length = max(float(np.linalg.norm(beside + told)), 1e-12) if towers.unit else 1.0
+        parts = (graph / length, told / length, heard / length)
+        vector = np.asarray((beside + told) / length, dtype=np.float32)
+        if user is not None and not len(item_ids) and not known:
+            vector = learned.final[user]
+        return Taste(vector, parts, beside, item, sent / length, features, known, before, user)
+
+    def _profile_of(self, user: int | None, texts: Sequence[str]) -> tuple[ndarray, tuple[str, ...], float]:
+        """Mean of a user's train reviews and of more texts; which of these count, and the weight of train."""
+        vectors = self.reader.encode(texts) if texts else np.zeros((0, self.learned.features.shape[1]))
+        there = np.asarray(vectors.any(1))
+        total, count = vectors[there].sum(0), 0
+        if user is not None:
+            of_user = self.learned.train.known_reviews.user == user
+            count = int((self.shares["user"][of_user] > 0).any(1).sum())
+            total = total + count * self.learned.features[user]
+        whole = max(count + int(there.sum()), 1)
+        known = tuple(text for text, counts in zip(texts, there.tolist(), strict=True) if counts)
+        return np.asarray(total / whole, dtype=np.float32), known, count / whole
+
+    def _own_words(self, taste: Taste, other: ndarray) -> list[tuple[list[str], ndarray]]:
+        """Words that somebody wrote, and how far the score with an item falls without each."""
+        towers, written = self.learned.towers, []
+        if taste.user is not None:
+            train = self.profile("user", taste.user)
+            written.append(Profile(train.reviews, train.share * taste.before, taste.features))
+        if taste.texts:
+            share = np.full((len(taste.texts), len(taste.features)), (1 - taste.before) / len(taste.texts))
+            written.append(Profile(self.reader.open_texts(taste.texts), share, taste.features))
+        found = []
+        for profile in written:
+            variants = np.concatenate([profile.features[None], profile.without_each()])
+            told = towers.text_weight * towers.scaled(towers.project(variants))
+            scores = towers.scaled(taste.beside + told) @ other / self.learned.model.temperature
+            found.append((profile.vocabulary, np.asarray(scores[0] - scores[1:])))
+        return found
 
     def word_drops(
         self, side: Side, node: int, other: Float[ndarray, " dim"]
@@ -210,33 +335,32 @@ class Explainer:
         return profile, np.asarray(scores[0] - scores[1:])
 
     def profile(self, side: Side, node: int) -> Profile:
-        """The reviews behind a profile."""
-        return Profile(self.learned, self.reader, self.shares[side], side, node)
+        """The reviews behind a profile of train."""
+        known, shares, text = self.learned.train.known_reviews, self.shares[side], self.learned.text
+        mine = np.flatnonzero((known.user if side == "user" else known.item) == node)
+        mine = mine[shares[mine].any(1)]
+        mine = np.sort(mine[np.argsort(-shares[mine].sum(1), kind="stable")[:_MOST_REVIEWS]])
+        share = shares[mine][:, self.reader.block_of_column]
+        return Profile(self.reader.open(mine), share, (text.user if side == "user" else text.item)[node])
 
     @cached_property
     def shares(self) -> dict[Side, Float[ndarray, "known_reviews blocks"]]:
         """Weight of each review in the profiles of its user and item."""
         return {"user": self.reader.shares("user"), "item": self.reader.shares("item")}
 
-    def _parts(self, user: int) -> dict[str, Float[ndarray, " n_items"]]:
+    def _parts(self, taste: Taste) -> dict[str, Float[ndarray, " n_items"]]:
         learned, model = self.learned, self.learned.model
-        graph, told, heard = learned.parts
+        graph, told, heard = (part[learned.n_users :] for part in learned.parts)
         text = told + heard
-        n = learned.n_users
-        mixed = (graph[n:] @ text[user] + text[n:] @ graph[user]) / 2
+        own_graph, own_text = taste.parts[0], taste.parts[1] + taste.parts[2]
+        mixed = (graph @ own_text + text @ own_graph) / 2
         return {
-            "graph": (graph[n:] @ graph[user] + mixed) / model.temperature,
-            "text": (text[n:] @ text[user] + mixed) / model.temperature,
+            "graph": (graph @ own_graph + mixed) / model.temperature,
+            "text": (text @ own_text + mixed) / model.temperature,
             "popularity": model.popularity_weight * model.log_popularity,
         }
 
-    def _words(self, side: Side, node: int, other: ndarray, n: int) -> tuple[tuple[str, float], ...]:
-        profile, drop = self.word_drops(side, node, other)
-        names = [profile.reviews.vocabulary[word] for word in profile.words]
-        says = np.flatnonzero(~is_function_word(names))
-        return _largest([names[place] for place in says], drop[says], n)
-
-    def _snippets(self, item: int, user: int, n: int) -> tuple[tuple[str, float], ...]:
+    def _snippets(self, item: int, taste: ndarray, n: int) -> tuple[tuple[str, float], ...]:
         block, learned = self.reader.blocks[0], self.learned
         texts = block.text_of[self.profile("item", item).reviews.reviews]
         texts = np.unique(texts[texts >= 0])
@@ -251,8 +375,7 @@ class Explainer:
         text = self.reader.encode([sentence for _, sentence in found])
         projected = learned.towers.project(text)
         projected = projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
-        users = learned.model.user_emb
-        support = projected @ (users[user] - users.mean(0)) / learned.model.temperature
+        support = projected @ (taste - learned.model.user_emb.mean(0)) / learned.model.temperature
         chosen: list[tuple[str, float]] = []
         said: set[int] = set()  # one sentence a review
         for place in np.argsort(-support, kind="stable"):
@@ -261,27 +384,30 @@ class Explainer:
                 chosen.append((found[place][1], float(support[place])))
         return tuple(chosen)
 
-    def _neighbours(self, user: int, item: int) -> tuple[Float[ndarray, " n_items"], Float[ndarray, " n_users"]]:
-        """What each item of the user adds to the score through the graph, and each user of the item."""
+    def _through_users(self, item: int, taste: ndarray) -> Float[ndarray, " n_users"]:
+        """What each user of an item adds to a score through the item's graph vector."""
         learned = self.learned
-        n, matrix = learned.n_users, learned.train.matrix
-        degree = np.maximum(learned.degree, 1)
-        towers = learned.towers
-        means = towers.n_layers + towers.include_ego
-        raw = np.linalg.norm(learned.graph, axis=1) if towers.unit else np.ones(len(learned.graph))
-
-        def through(node: int, neighbours: ndarray, other: int) -> ndarray:
-            weight = 1 / np.sqrt(degree[node] * degree[neighbours])
-            scale = means * np.maximum(raw[node], 1e-12) * learned.length[node, 0] * learned.model.temperature
-            return np.asarray(weight * (learned.sent[neighbours] @ learned.final[other]) / scale)
-
-        items, users = np.zeros(len(learned.train.items)), np.zeros(n)
-        chosen = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
-        items[chosen] = through(user, n + chosen, n + item)
+        towers, node = learned.towers, learned.n_users + item
         by_item = learned.by_item
         others = by_item.indices[by_item.indptr[item] : by_item.indptr[item + 1]]
-        users[others] = through(n + item, others, user)
-        return items, users
+        degree = np.maximum(learned.degree, 1)
+        weight = 1 / np.sqrt(degree[node] * degree[others])
+        raw = np.linalg.norm(learned.graph[node]) if towers.unit else 1.0
+        scale = (towers.n_layers + towers.include_ego) * max(float(raw), 1e-12) * learned.length[node, 0]
+        users = np.zeros(learned.n_users)
+        users[others] = weight * (learned.sent[others] @ taste) / (scale * learned.model.temperature)
+        return users
+
+
+def _named(words: Sequence[tuple[Sequence[str], ndarray]], n: int) -> tuple[tuple[str, float], ...]:
+    """The words whose values are largest, but for function words; of one that stands twice, the sum."""
+    value: dict[str, float] = {}
+    for names, values in words:
+        for name, each in zip(names, values.tolist(), strict=True):
+            value[name] = value.get(name, 0.0) + each
+    means_nothing = is_function_word(list(value)) if value else ()
+    says = {name: each for (name, each), not_it in zip(value.items(), means_nothing, strict=True) if not not_it}
+    return _largest(list(says), np.array(list(says.values())), n)
 
 
 def _largest(names: Sequence[str], value: Float[ndarray, " names"], n: int) -> tuple[tuple[str, float], ...]:

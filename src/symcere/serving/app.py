@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from symcere.serving.service import Service, Wish
 
 _LOG = logging.getLogger("symcere.serving")
 _WEB = Path(__file__).parent / "web"
+_REASONED = 20  # items of a list that reasons are given of
 _MOST, _BATCH, _TEXT, _ITEMS = 100, 256, 10_000, 1_000  # of k, users of a batch, characters, items of one request
 
 Id = Annotated[str, Query(min_length=1, max_length=500)]
@@ -48,6 +50,17 @@ class _Asked(BaseModel):
 class Newcomer(_Asked):
     """Somebody new: items they chose, what they write, or both."""
 
+    items: Annotated[list[AnId], Field(max_length=_ITEMS)] = []
+    text: Annotated[str, Field(max_length=_TEXT)] = ""
+    why: bool = False
+
+
+class Asking(BaseModel):
+    """Somebody new, and an item that they want to know the reasons of."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    item_id: AnId
     items: Annotated[list[AnId], Field(max_length=_ITEMS)] = []
     text: Annotated[str, Field(max_length=_TEXT)] = ""
 
@@ -199,13 +212,16 @@ def create_app(holder: Holder, limits: Limits | None = None, token: str | None =
         why: Annotated[bool, Query(description="Give the reasons of each; k is 20 at most then.")] = False,
     ) -> dict[str, Any]:
         """Recommend to a user. An unknown one gets what most chose, and `fallback` says so."""
-        wish = Wish(min(k, 20) if why else k, dial, category, exclude, diversity, why)
+        wish = Wish(min(k, _REASONED) if why else k, dial, category, exclude, diversity, why)
         return holder.service.for_user(user_id, wish)
 
     @app.post("/v1/recommend")
     def recommend_to(newcomer: Newcomer) -> dict[str, Any]:
-        """Recommend to somebody new, by items they chose, by free text, or both."""
-        return holder.service.for_taste(newcomer.items, newcomer.text, _wish(newcomer))
+        """Recommend to somebody new, by items they chose, by free text, or both. With reasons, k is 20 at most."""
+        wish = _wish(newcomer)
+        if newcomer.why:
+            wish = replace(wish, k=min(wish.k, _REASONED), why=True)
+        return holder.service.for_taste(newcomer.items, newcomer.text, wish)
 
     @app.post("/v1/batch")
     def batch(asked: Batch) -> dict[str, Any]:
@@ -226,6 +242,11 @@ def create_app(holder: Holder, limits: Limits | None = None, token: str | None =
     def explain(user_id: Id, item_id: Id) -> dict[str, Any]:
         """Why an item has its score for a user: parts that sum to it, words, sentences, neighbours."""
         return holder.service.why(user_id, item_id)
+
+    @app.post("/v1/explain")
+    def explain_to(asking: Asking) -> dict[str, Any]:
+        """The same for somebody new, by items they chose, by free text, or both."""
+        return holder.service.why_new(asking.items, asking.text, asking.item_id)
 
     @app.get("/v1/items/{item_id}")
     def item(item_id: str) -> dict[str, Any]:

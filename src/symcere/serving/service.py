@@ -1,7 +1,7 @@
 """What the service answers, without any HTTP: plain values in, plain values out."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from symcere.analysis.why import Taste
 from symcere.bundle import Bundle
 from symcere.errors import ConfigError
 from symcere.index.search import ApproximateIndex
@@ -34,7 +35,7 @@ class Wish:
         category: Only items whose category contains this, whatever the case.
         exclude: Items to leave out; unknown ones are ignored.
         diversity: 0 for the best scores, towards 1 for items unlike those before them (maximal marginal relevance).
-        why: Whether reasons are given; for known users.
+        why: Whether reasons are given, except where the list is what most chose.
     """
 
     k: int = 10
@@ -104,13 +105,17 @@ class Service:
         if known:
             user, seen = self.model.users.index(user_id), self.model.seen
             allowed[seen.indices[seen.indptr[user] : seen.indptr[user + 1]]] = False
-            taste = self.model.user_emb[user]
-        if since:
-            items = [event.item_id for event in since]
-            allowed[[self.model.items.index(item_id) for item_id in items]] = False
-            taste = self.bundle.taste(items, [event.words for event in since], user_id=user_id if known else None)
+        allowed[[self.model.items.index(event.item_id) for event in since]] = False
+        taste = self._taste(user_id).vector if since else self.model.user_emb[user]
         found = self._ranked(taste, allowed, self._dial(wish), wish)
         return self._answer(user_id, found, wish)
+
+    def _taste(self, user_id: str) -> Taste:
+        """What a user likes, with all that they did since; of one who is known by that alone, too."""
+        since = self.since.get(user_id, ())
+        items, texts = [event.item_id for event in since], [event.words for event in since]
+        known = user_id in self.model.users or not since
+        return self.bundle.explainer.taste(items, texts, user_id=user_id if known else None)
 
     def for_users(self, user_ids: Sequence[str], wish: Wish) -> list[dict[str, Any]]:
         """Recommend to several users; those who share a reading of all items are answered together."""
@@ -134,22 +139,34 @@ class Service:
         return [answers[user_id] if user_id in answers else self.for_user(user_id, wish) for user_id in user_ids]
 
     def _answer(self, user_id: str, found: list[dict[str, Any]], wish: Wish) -> dict[str, Any]:
-        if wish.why and user_id in self.model.users:
+        return {
+            "user_id": user_id,
+            "fallback": None,
+            "items": self._with_reasons(found, wish, lambda: self._taste(user_id), user_id),
+        }
+
+    def _with_reasons(
+        self, found: list[dict[str, Any]], wish: Wish, taste_of: Callable[[], Taste], user_id: str = ""
+    ) -> list[dict[str, Any]]:
+        """The list, and why each item is on it where that is wished for."""
+        if wish.why and found:
+            taste = taste_of()
             for each in found:
-                each["why"] = self.why(user_id, each["item_id"])
-        return {"user_id": user_id, "fallback": None, "items": found}
+                each["why"] = self._why(taste, each["item_id"], user_id)
+        return found
 
     def for_taste(self, item_ids: Sequence[str], text: str, wish: Wish) -> dict[str, Any]:
         """Recommend to somebody new, by items they chose and what they write; what most chose for neither."""
         mine = [self.model.items.index(item_id) for item_id in item_ids]
         try:
-            taste = self.bundle.taste(item_ids, text)
+            taste = self.bundle.explainer.taste(item_ids, [text])
         except ConfigError:
             said = "No item and no known word was named; these are the items that most users chose."
             return {"fallback": said, "items": self._popular(wish)}
         allowed = self._allowed(wish)
         allowed[mine] = False
-        return {"fallback": None, "items": self._ranked(taste, allowed, self._dial(wish), wish)}
+        found = self._ranked(taste.vector, allowed, self._dial(wish), wish)
+        return {"fallback": None, "items": self._with_reasons(found, wish, lambda: taste)}
 
     def _popular(self, wish: Wish) -> list[dict[str, Any]]:
         """What most users chose."""
@@ -162,10 +179,17 @@ class Service:
         return {"item_id": item_id, "items": [self._told(item, score) for item, score in near]}
 
     def why(self, user_id: str, item_id: str) -> dict[str, Any]:
-        """The reasons of a score."""
-        reason = asdict(self.bundle.explainer.why(user_id, item_id))
-        titles = self.bundle.items
-        return reason | {"because": [(item, titles.title(item), value) for item, value in reason["because"]]}
+        """The reasons of a user's score, with what they did since."""
+        return self._why(self._taste(user_id), item_id, user_id)
+
+    def why_new(self, item_ids: Sequence[str], text: str, item_id: str) -> dict[str, Any]:
+        """The reasons of somebody new's score."""
+        return self._why(self.bundle.explainer.taste(item_ids, [text]), item_id)
+
+    def _why(self, taste: Taste, item_id: str, user_id: str = "") -> dict[str, Any]:
+        reason = asdict(self.bundle.explainer.why_of(taste, item_id))
+        because = [(item, self.bundle.items.title(item), value) for item, value in reason["because"]]
+        return reason | {"user_id": user_id, "because": because}
 
     def item(self, item_id: str) -> dict[str, Any]:
         """What is known of an item."""

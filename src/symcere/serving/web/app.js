@@ -50,15 +50,16 @@ async function recommend() {
   const diversity = Number($("diversity").value);
   try {
     let found;
+    let who = { user: words };
     if (kind() === "user") {
       found = await get(`v1/recommend?k=12&user_id=${encodeURIComponent(words)}&dial=${dial}&diversity=${diversity}`);
     } else {
       const items = kind() === "items" ? await idsOf(words) : [];
-      found = await get("v1/recommend", { k: 12, dial, diversity, items, text: kind() === "text" ? words : "" });
+      who = { items, text: kind() === "text" ? words : "" };
+      found = await get("v1/recommend", { k: 12, dial, diversity, ...who });
     }
     if (mine !== asked) return;
-    const user = kind() === "user" && !found.fallback ? words : null;
-    $("cards").replaceChildren(...found.items.map((item) => card(item, user)));
+    $("cards").replaceChildren(...found.items.map((item) => card(item, found.fallback ? null : who)));
     ring();
     say(found.fallback || `${found.items.length} recommendations, dial ${dial.toFixed(1)}.`);
   } catch (error) {
@@ -68,23 +69,23 @@ async function recommend() {
   }
 }
 
-function card(item, user) {
+function card(item, who) {
   const made = make("li", undefined, "card");
   made.dataset.item = item.item_id;
   made.append(make("h2", item.title || item.item_id));
   const facts = [item.title ? item.item_id : "", item.category, `score ${item.score.toFixed(3)}`];
   made.append(make("p", facts.filter(Boolean).join(" · "), "id"));
-  if (user) {
+  if (who) {
     const why = make("button", "Why?");
     why.type = "button";
     why.setAttribute("aria-expanded", "false");
-    why.addEventListener("click", () => explain(made, why, user, item.item_id));
+    why.addEventListener("click", () => explain(made, why, who, item.item_id));
     made.append(why);
   }
   return made;
 }
 
-async function explain(made, button, user, item) {
+async function explain(made, button, who, item) {
   const there = made.querySelector(".why");
   if (there) {
     there.remove();
@@ -94,7 +95,8 @@ async function explain(made, button, user, item) {
   }
   button.disabled = true;
   try {
-    const reason = await get(`v1/explain?user_id=${encodeURIComponent(user)}&item_id=${encodeURIComponent(item)}`);
+    const path = who.user ? `v1/explain?user_id=${encodeURIComponent(who.user)}&item_id=${encodeURIComponent(item)}` : "v1/explain";
+    const reason = await get(path, who.user ? undefined : { ...who, item_id: item });
     made.append(reasons(reason));
     made.classList.add("wide");
     button.setAttribute("aria-expanded", "true");
@@ -122,7 +124,7 @@ function reasons(reason) {
   for (const [text] of reason.snippets) box.append(make("blockquote", text));
   const lists = make("div", undefined, "reasons");
   const because = reason.because.map(([id, title, value]) => [title || id, value]);
-  for (const [title, rows] of [["Words of the item's reviews", reason.item_words], ["Words of the user's reviews", reason.user_words], ["Because the user chose", because]]) {
+  for (const [title, rows] of [["Words of the item's reviews", reason.item_words], ["Words they wrote", reason.user_words], ["Because they chose", because]]) {
     if (!rows.length) continue;
     const list = make("ul");
     for (const [name, value] of rows.slice(0, 5)) {
