@@ -210,5 +210,8 @@ def test_the_reasons_of_somebody_new_sum_to_the_score_and_each_word_is_what_the_
     since = explainer.taste(items, texts, user_id=user_id)
     words = explainer._own_words(since, model.item_emb[item])
     assert len(words) == 2
+    written = dict(zip(*words[1], strict=True))
+    without = explainer.taste(items, [blanked(text, {"gasket"}) for text in texts], user_id=user_id)
+    assert written["gasket"] == pytest.approx(score(since.vector) - score(without.vector), abs=2e-4)
     assert learned.features[3].any()
     assert explainer.why_of(since, model.items.id(item)).user_id == user_id

@@ -52,6 +52,10 @@ def test_whole_users_are_drawn():
     np.testing.assert_array_equal(some, np.flatnonzero(np.isin(user, drawn)))
     np.testing.assert_array_equal(of_some_users(user, 1_000), np.arange(1_000))
     assert len(of_some_users(np.zeros(10, dtype=np.int64), 5)) == 0
+    for busy in range(100):  # one who wrote more than all may have keeps nobody else out
+        user[:500] = busy
+        assert len(of_some_users(user, 300)) > 250
+        user[:500] = np.arange(500) % 100
 
 
 def _world():

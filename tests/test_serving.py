@@ -197,6 +197,7 @@ def test_reasons_know_what_a_user_did_since(folder):
         assert sum(alone["parts"].values()) == pytest.approx(item["score"], abs=1e-4)
     assert {name for name, _, _ in alone["because"]} <= {model.items.id(7)}
     assert {word for word, _ in alone["user_words"]} <= {"gasket", "steel"}
+    assert alone["user_words"]
 
 
 def test_search_finds_ids_titles_categories_and_what_reviews_speak_of(client):
