@@ -139,6 +139,8 @@ def test_a_taste_of_many_items_by_four_bits_again_and_not_at_all(monkeypatch):
         np.testing.assert_array_equal(item, expected[0])
         np.testing.assert_allclose(score, expected[1], rtol=1e-5)
         assert seen <= set(looks)
+    many = index.best(tastes[:1], 0.2, 20_000, NOTHING)  # so many that comparing all is less
+    np.testing.assert_array_equal(many[0], index._compared(tastes[:1], np.float32(0.2), 20_000, NOTHING)[0])
     monkeypatch.setattr(FourBits, "of", lambda *_: None)  # where an item has too many entries
     item, _ = Index(index.emb, index.offset).best(tastes, 0.2, 12, hidden)
     np.testing.assert_array_equal(item, expected[0])

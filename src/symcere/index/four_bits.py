@@ -25,10 +25,8 @@ _GROUP = 64  # items that are summed together: the fastest of 32, 64, 96 and 128
 _ROUNDED = 0.51  # of the unit of sums, for each column: half, and what floats add
 _BLOCK = 32_768  # items rounded at once
 _SAMPLE = 8_192  # items that levels are chosen by
-_LONGER, _SHORTER = (
-    1.35,
-    0.994,
-)  # the next look, after one that was not enough, and after one that was: 1 of 50 is not
+_LONGER = 1.35  # times as long is the next look, after one that was not enough
+_SHORTER = 0.994  # and after one that was: 1 of 50 is not
 _SPARED = 256  # tastes for which looks are spared, where they have not been enough
 
 

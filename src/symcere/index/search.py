@@ -72,9 +72,9 @@ class Index:
         item = np.full((len(tastes), k), -1, dtype=np.int64)
         score = np.full((len(tastes), k), -np.inf, dtype=np.float32)
         n = len(self.emb)
-        find = self._screened if n >= _MANY and k <= BLOCK // 4 else self._compared
-        if n >= _VERY_MANY and len(tastes) < _FEW:
-            find = self._glanced
+        find = self._compared
+        if n >= _MANY and k <= BLOCK // 4:
+            find = self._glanced if n >= _VERY_MANY and len(tastes) < _FEW else self._screened
         step = min(max(_ROOM // min(n, BLOCK), _ROWS[0]), _ROWS[1], max(-(-len(tastes) // n_threads), _SHARE))
 
         def fill(begin: int) -> None:
