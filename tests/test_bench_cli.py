@@ -78,7 +78,10 @@ def test_the_page_says_what_was_tuned_and_what_was_not(file, symcere, tmp_path):
     assert code == 0, err
     page = " ".join((tmp_path / "runs" / "bench" / "bench.md").read_text().replace("\\", "").split())
     assert "Tuned with 5 trials a system" in page
-    assert "on the random split of seeds 0, 1, and kept for all splits: ease, symcere on one." in page
+    assert (
+        "on the random split of seeds 0, 1 with the encoder tfidf, and kept for all splits: ease, symcere on one."
+        in page
+    )
     assert "kept for all splits: symcere on two." in page
     assert "Not tuned, defaults: ease on two." in page
     assert "pairs of another's test part" in page

@@ -214,7 +214,8 @@ def _budget(tuned: Sequence[Path], systems: Sequence[str], outcomes: Sequence[Ou
             seeds = ", ".join(map(str, about["seeds"]))
             how = (
                 f"Tuned with {about['trials']} trials a system, the published settings and its own first, by mean "
-                f"valid NDCG@10 on the {about['split']} split of seeds {seeds}, and kept for all splits"
+                f"valid NDCG@10 on the {about['split']} split of seeds {seeds} with the encoder "
+                f"{about['encoder']}, and kept for all splits"
             )
             searched.setdefault((how, ", ".join(there)), []).append(slug)
         if lacking := ", ".join(name for name in tunable if name not in there):
