@@ -41,19 +41,8 @@ def analysed(data: Path, out: Path) -> dict[str, tuple[Path, float]]:
     made = {}
     for name, (file, k) in SETS.items():
         folder = out / slug(name)
-        run = [
-            "run",
-            str(data / file),
-            "--k-core",
-            k,
-            "--systems",
-            "none",
-            "--encoder",
-            "tfidf",
-            "--out",
-            str(folder),
-        ]
-        symcere(*run, "--cache", str(out / "cache"), "--json")
+        run = ["run", str(data / file), "--k-core", k, "--systems", "none", "--out", str(folder)]
+        symcere(*run, "--encoder", "tfidf", "--cache", str(out / "cache"), "--json")
         began = time.perf_counter()
         symcere("analyse", str(folder), "--cache", str(out / "cache"), "--json")
         made[name] = (folder / "analysis", time.perf_counter() - began)

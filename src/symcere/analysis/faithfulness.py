@@ -87,7 +87,7 @@ def curves(
         profile, drop = explainer.word_drops("item", item, other)
         if len(profile.words) < 10:
             continue
-        names = [profile.reviews.vocabulary[word] for word in profile.words]
+        names = profile.vocabulary
         by_drop = np.argsort(-drop, kind="stable")
         by_weight = np.argsort([-weights.get(name, -np.inf) for name in names], kind="stable")
         level = np.floor(2 * np.log2(np.maximum(frequency(names), 1))).astype(int)

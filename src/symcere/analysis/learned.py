@@ -114,9 +114,19 @@ class Learned:
         self, node: int, features: Float[ndarray, "variants text_dim"]
     ) -> Float[ndarray, "variants dim"]:
         """Final vectors of a node if its profile were another; what its neighbours tell is held as it is."""
+        return self.joined_with(self.beside(node), features)
+
+    def beside(self, node: int) -> Float[ndarray, " dim"]:
+        """What the text of a node is joined to: graph and neighbours' text, before the sum is scaled."""
+        graph, _, heard = self.joined
+        return np.asarray(graph[node] + heard[node])
+
+    def joined_with(
+        self, beside: Float[ndarray, " dim"], features: Float[ndarray, "variants text_dim"]
+    ) -> Float[ndarray, "variants dim"]:
+        """Final vectors of what is joined to the text of some profiles."""
         towers = self.towers
-        graph, _, heard = (part[node] for part in self.joined)
-        return towers.scaled(graph + heard + towers.text_weight * towers.scaled(towers.project(features)))
+        return towers.scaled(beside + towers.text_weight * towers.scaled(towers.project(features)))
 
     @cached_property
     def sent(self) -> Float[ndarray, "nodes dim"]:

@@ -308,31 +308,28 @@ class Explainer:
 
     def _own_words(self, taste: Taste, other: ndarray) -> list[tuple[list[str], ndarray]]:
         """Words that somebody wrote, and how far the score with an item falls without each."""
-        towers, written = self.learned.towers, []
+        written = []
         if taste.user is not None:
             train = self.profile("user", taste.user)
             written.append(Profile(train.reviews, train.share * taste.before, taste.features))
         if taste.texts:
             share = np.full((len(taste.texts), len(taste.features)), (1 - taste.before) / len(taste.texts))
             written.append(Profile(self.reader.open_texts(taste.texts), share, taste.features))
-        found = []
-        for profile in written:
-            variants = np.concatenate([profile.features[None], profile.without_each()])
-            told = towers.text_weight * towers.scaled(towers.project(variants))
-            scores = towers.scaled(taste.beside + told) @ other / self.learned.model.temperature
-            found.append((profile.vocabulary, np.asarray(scores[0] - scores[1:])))
-        return found
+        return [(profile.vocabulary, self._drops(profile, taste.beside, other)) for profile in written]
 
     def word_drops(
         self, side: Side, node: int, other: Float[ndarray, " dim"]
     ) -> tuple[Profile, Float[ndarray, " words"]]:
         """How far the score with another vector falls without each word of a node's reviews."""
-        learned = self.learned
+        at = node + (self.learned.n_users if side == "item" else 0)
         profile = self.profile(side, node)
-        at = node + (learned.n_users if side == "item" else 0)
+        return profile, self._drops(profile, self.learned.beside(at), other)
+
+    def _drops(self, profile: Profile, beside: ndarray, other: ndarray) -> Float[ndarray, " words"]:
+        """How far a score falls without each word of a profile."""
         variants = np.concatenate([profile.features[None], profile.without_each()])
-        scores = learned.with_features(at, variants) @ other / learned.model.temperature
-        return profile, np.asarray(scores[0] - scores[1:])
+        scores = self.learned.joined_with(beside, variants) @ other / self.learned.model.temperature
+        return np.asarray(scores[0] - scores[1:])
 
     def profile(self, side: Side, node: int) -> Profile:
         """The reviews behind a profile of train."""

@@ -44,7 +44,7 @@ class Index:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def prepare(self, n_threads: int = 1) -> None:  # noqa: ARG002  of use to others
-        """Make what the first search would make otherwise: half a second a million items.
+        """Make what the first search would make otherwise: a second and a half a million items.
 
         Args:
             n_threads: How many threads may share the work.

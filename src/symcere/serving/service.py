@@ -53,9 +53,6 @@ class Service:
         bundle: The bundle.
         events: What users did since it was trained; folded into their vectors.
         approximate: Whether lists of large catalogues may miss items for the sake of speed.
-
-    Raises:
-        ConfigError: If the extra for that is not installed.
     """
 
     def __init__(self, bundle: Bundle, events: Iterable[Event] = (), *, approximate: bool = False) -> None:

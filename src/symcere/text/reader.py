@@ -120,7 +120,7 @@ class Reader:
             if not isinstance(encoder, TextEncoder):
                 raise ConfigError(
                     f"The profiles come from vectors of a file ({encoder.name}), and nobody can say which words made "
-                    "them. Run again with --encoder tfidf, distilled or sentence to see what words do."
+                    "them. Run again with --encoder lift, tfidf, distilled or sentence to see what words do."
                 )
             for part in parts:
                 corpus = corpus_of(known.review, part, (known.user, known.item))
@@ -234,8 +234,8 @@ def _save_encoder(encoder: Reads, folder: Path) -> str:
         encoder.save(folder)
         return "sentence"
     raise ConfigError(
-        f"An encoder of the kind {type(encoder).__name__} cannot be written to a file. Encode with tfidf, distilled "
-        "or sentence to export a bundle."
+        f"An encoder of the kind {type(encoder).__name__} cannot be written to a file. Encode with lift, tfidf, "
+        "distilled or sentence to export a bundle."
     )
 
 
