@@ -16,6 +16,7 @@ from conftest import Silent
 from symcere.pipeline.stages import fit_system
 from symcere.pipeline.systems import ours
 from symcere.pipeline.workspace import Workspace
+from symcere.training.adam import Adam
 from symcere.training.checkpoint import Checkpoints, checkpointing, current_checkpoints
 from test_systems import LEARNED, SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
 
@@ -86,8 +87,8 @@ def test_wherever_it_is_killed(split, text, quick, tmp_path, monkeypatch, step, 
     with killed_at(step, tmp_path):
         sc.fit(split.train, text, valid=split.valid, settings=quick)
     steps = []
-    original = torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *more: (steps.append(1), original(self, *more))[1])
+    original = Adam.step
+    monkeypatch.setattr(Adam, "step", lambda self, *more: (steps.append(1), original(self, *more))[1])
     with checkpointing(tmp_path):
         assert same(sc.fit(split.train, text, valid=split.valid, settings=quick), whole)
     resumed, steps[:] = len(steps), []
@@ -140,17 +141,16 @@ def test_checkpoints_come_as_often_as_asked_and_cost_little(split, text, quick, 
 
 
 def test_divergence_names_the_last_good_checkpoint(split, text, quick, tmp_path, monkeypatch):
-    original, steps = torch.optim.Adam.step, []
+    original, steps = Adam.step, []
 
     def explode(self, *more):
         original(self, *more)
         steps.append(1)
         if len(steps) == 3:
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    parameter.data.fill_(torch.nan)
+            for parameter in self.parameters:
+                parameter.data.fill_(torch.nan)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", explode)
+    monkeypatch.setattr(Adam, "step", explode)
     with checkpointing(tmp_path, every=0), pytest.raises(sc.DivergedError, match=r"last good checkpoint is .*\.pt"):
         sc.fit(split.train, text, valid=split.valid, settings=quick)
     (file,) = tmp_path.iterdir()

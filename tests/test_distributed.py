@@ -28,6 +28,7 @@ from symcere.distributed.train import dealt_anew
 from symcere.errors import ClusterError, ConfigError, DataError
 from symcere.evaluation.compare import measure_test as measure_here
 from symcere.graph import norm_adj, shard_of
+from symcere.training.adam import Adam
 from symcere.workers import Workers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray and what it brings along
@@ -427,8 +428,15 @@ def test_rows_are_dealt_anew_when_another_number_of_workers_goes_on():
 
     def state(rank, size):
         own = shard_of(adj, Workers(rank, size)).own
-        adam = {"exp_avg": ego[own] * 2, "exp_avg_sq": ego[own] * 3, "step": torch.tensor(4.0)}
-        return {"parameters": [ego[own], torch.ones(2)], "optimiser": {"state": {0: adam, 1: {}}}}
+        optimiser = Adam([torch.nn.Parameter(ego[own]), torch.nn.Parameter(torch.ones(2))], 0.1)
+        optimiser.restore(
+            {
+                "mean": [ego[own] * 2, torch.ones(2)],
+                "square": [ego[own] * 3, torch.ones(2)],
+                "steps": [torch.tensor(4.0)] * 2,
+            }
+        )
+        return {"parameters": [ego[own], torch.ones(2)], "optimiser": optimiser.state()}
 
     before = [state(rank, 3) for rank in range(3)]
     for rank in range(2):
@@ -436,8 +444,9 @@ def test_rows_are_dealt_anew_when_another_number_of_workers_goes_on():
         expected = state(rank, 2)
         assert torch.equal(made["parameters"][0], expected["parameters"][0])
         assert torch.equal(made["parameters"][1], torch.ones(2))
-        for name in ("exp_avg", "exp_avg_sq"):
-            assert torch.equal(made["optimiser"]["state"][0][name], expected["optimiser"]["state"][0][name])
+        for name in ("mean", "square", "steps"):
+            for one, other in zip(made["optimiser"][name], expected["optimiser"][name], strict=True):
+                assert torch.equal(one, other)
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ import symcere as sc
 from symcere.models.lightgcn import LightGCN
 from symcere.models.projection import TextTower
 from symcere.models.symcere import SymcereModel
-from symcere.models.tables import Rows, half_squares, send_back
+from symcere.models.tables import Rows, bpr_of_nodes, l2_of_nodes, send_back
+from symcere.training.adam import Adam
 from symcere.training.batches import Batch, batches, in_groups
 from symcere.training.config import Schedule
 from symcere.training.loop import graph_tower, torch_generator
@@ -65,31 +66,57 @@ def test_gathered_gradients_are_those_of_autograd(split, text, make, n):
 
 
 def test_a_step_is_taken_once_for_each_group(split, text, monkeypatch):
-    steps, step = [], torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (steps.append(1), step(self)))
+    steps, step = [], Adam.step
+    monkeypatch.setattr(Adam, "step", lambda self: (steps.append(1), step(self)))
     settings = sc.SymcereSettings(dim=8, batch_size=100, batches_per_propagation=3, max_epochs=2, valid_every=2)
     sc.fit(split.train, text, valid=split.valid, settings=settings)
     n_batches = -(-len(split.train) // 100)
     assert len(steps) == 2 * -(-n_batches // 3)
 
 
-@pytest.mark.parametrize("n", [3, 40])  # fewer than the table has rows, and more
-def test_squares_of_rows_are_those_of_a_loop_whether_read_or_counted(n):
-    draws = torch.Generator().manual_seed(n)
+@pytest.mark.parametrize("batch", [1, 20])  # fewer nodes than the table has rows, and more
+def test_squares_of_rows_are_those_of_a_loop_whether_read_or_counted(batch):
+    draws = torch.Generator().manual_seed(batch)
     table = torch.randn(10, 4, generator=draws, dtype=torch.float64, requires_grad=True)
-    node = torch.randint(0, 10, (n,), generator=draws)
+    nodes = torch.randint(0, 10, (3, batch), generator=draws)
     rows = Rows(table * 2)
-    found = half_squares(rows, node)
-    (3 * found).backward()
+    found = l2_of_nodes(rows, nodes)
+    (5 * found).backward()
     send_back([rows])
+    doubled = 2 * table.detach()
     assert found.item() == pytest.approx(
-        sum(float((2 * table.detach()[at]).square().sum()) / 2 for at in node.tolist())
+        sum(float(doubled[at].square().sum()) for at in nodes.flatten()) / (2 * batch)
     )
     expected = torch.zeros_like(table)
-    for at in node.tolist():
-        expected[at] += 3 * 2 * 2 * table.detach()[at]
+    for at in nodes.flatten():
+        expected[at] += 5 * 2 * doubled[at] / batch
     torch.testing.assert_close(table.grad, expected)
-    assert half_squares(table, node).item() == pytest.approx(found.item() / 4)
+    assert l2_of_nodes(table, nodes).item() == pytest.approx(found.item() / 4)
+
+
+@pytest.mark.parametrize("before", [False, True])  # whether the rows have a gradient already
+def test_squares_that_were_counted_join_what_was_gathered(before):
+    table, nodes = torch.nn.Parameter(torch.arange(6.0).reshape(3, 2)), torch.tensor([[0, 1], [1, 2]])
+    rows = Rows(table)
+    if before:
+        rows[torch.tensor([1])].sum().backward()
+    l2_of_nodes(rows, nodes).backward()
+    send_back([rows])
+    assert table.grad.tolist() == [[0, 0.5], [2 + before, 3 + before], [2, 2.5]]
+
+
+def test_bpr_of_nodes_and_its_gradient_are_those_of_the_rows():
+    draws = torch.Generator().manual_seed(0)
+    table = torch.randn(10, 4, generator=draws, dtype=torch.float64, requires_grad=True)
+    triples = torch.randint(0, 10, (3, 7), generator=draws)  # nodes come back, also in other roles
+    rows = Rows(2 * table)
+    found = bpr_of_nodes(rows, triples)
+    (3 * found).backward()
+    send_back([rows])
+    (grad,) = torch.autograd.grad(3 * bpr_of_nodes(2 * table, triples), table)
+    margin = [float((4 * table[u] @ (table[p] - table[n])).detach()) for u, p, n in triples.T]
+    assert found.item() == pytest.approx(np.mean(np.logaddexp(0, -np.array(margin))))
+    torch.testing.assert_close(table.grad, grad)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])

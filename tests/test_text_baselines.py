@@ -451,10 +451,11 @@ def two_epochs(split, told):
 class TestEverySystem:
     def test_beats_popularity_in_a_world_of_words(self, split, told, name):
         popularity = sc.fit_popularity(split.train, valid=split.valid)
-        system = fit(name, split, told)
-        report = sc.compare({"popularity": popularity, name: system}, split, [sc.ndcg(10)])
-        assert valid_ndcg(system, split.train, split.valid) > valid_ndcg(popularity, split.train, split.valid)
-        assert report.mean(name, "ndcg@10") > report.mean("popularity", "ndcg@10")
+        seeds = {str(seed): fit(name, split, told, seed=seed) for seed in (0, 1)}  # a seed alone moves by .02
+        report = sc.compare({"popularity": popularity, **seeds}, split, [sc.ndcg(10)])
+        valid = [valid_ndcg(system, split.train, split.valid) for system in seeds.values()]
+        assert np.mean(valid) > valid_ndcg(popularity, split.train, split.valid)
+        assert np.mean([report.mean(seed, "ndcg@10") for seed in seeds]) > report.mean("popularity", "ndcg@10")
 
     def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(self, split, told, two_epochs, name):
         assert scores(fit(name, split, told, max_epochs=2)) == scores(two_epochs[name])

@@ -153,12 +153,14 @@ class _Propagate(torch.autograd.Function):
 
 
 def _mean_layer(x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool) -> Tensor:
-    total = x.clone() if include_ego else torch.zeros_like(x)
-    layer = x
-    for _ in range(n_layers):
-        layer = adj.neighbours(layer)
-        total += layer
-    return total.div_(n_layers + include_ego)
+    """By Horner's rule: with y = x / n, the mean is A(A(y + ..) + y) + y, the last y but for `include_ego`."""
+    share = x / (n_layers + include_ego)
+    total = share
+    for hop in range(n_layers):
+        total = adj.neighbours(total)
+        if include_ego or hop < n_layers - 1:
+            total += share
+    return total
 
 
 def weighted_sums(

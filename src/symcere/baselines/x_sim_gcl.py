@@ -11,9 +11,9 @@ from torch import Tensor
 from symcere.baselines.sim_gcl import contrast, mean_layer, noisy_layers
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.errors import ConfigError
-from symcere.losses import Known, bpr_of_rows, l2
+from symcere.losses import Known
 from symcere.models.lightgcn import GraphTower, LightGCN
-from symcere.models.tables import Table
+from symcere.models.tables import Table, bpr_of_nodes, l2_of_nodes
 from symcere.recommender import Recommender
 from symcere.training.config import GraphSettings, Weight
 from symcere.training.loop import graph_tower, optimise, torch_generator
@@ -98,12 +98,13 @@ class XSimGCL(LightGCN):
         tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "bpr", "l2" and "contrast"."""
-        item, negative = item + self.n_users, negative + self.n_users
         g, ego, layer = tables
+        triples = torch.stack([user, item, negative])
+        triples[1:] += self.n_users
         return {
-            "bpr": bpr_of_rows(g[user], g[item], g[negative]),
-            "l2": l2(ego[user], ego[item], ego[negative]),
-            "contrast": contrast(g, layer, user, item, self.contrast_temperature),
+            "bpr": bpr_of_nodes(g, triples),
+            "l2": l2_of_nodes(ego, triples),
+            "contrast": contrast(g, layer, user, triples[1], self.contrast_temperature),
         }
 
 

@@ -307,8 +307,8 @@ def dealt_anew(states: Sequence[dict[str, Any]], train: Dataset, workers: Worker
         return torch.cat(list(parts))[own].clone()
 
     state["parameters"][0] = rows([each["parameters"][0] for each in states])
-    for name in ("exp_avg", "exp_avg_sq"):
-        state["optimiser"]["state"][0][name] = rows([each["optimiser"]["state"][0][name] for each in states])
+    for name in ("mean", "square"):
+        state["optimiser"][name][0] = rows([each["optimiser"][name][0] for each in states])
     return state
 
 

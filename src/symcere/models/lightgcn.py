@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from symcere.graph import NormAdj, ShardedAdj, propagate
-from symcere.losses import Known, bpr_of_rows
-from symcere.models.tables import Table, half_squares
+from symcere.losses import Known
+from symcere.models.tables import Table, bpr_of_nodes, l2_of_nodes
 
 
 class GraphTower(nn.Module):
@@ -67,12 +67,9 @@ class LightGCN(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "bpr" and "l2"."""
         g, ego = tables
-        item, negative = item + self.n_users, negative + self.n_users
-        g_user, g_item, g_negative = g[user], g[item], g[negative]
-        return {
-            "bpr": bpr_of_rows(g_user, g_item, g_negative),
-            "l2": half_squares(ego, torch.cat([user, item, negative])) / len(user),
-        }
+        triples = torch.stack([user, item, negative])
+        triples[1:] += self.n_users
+        return {"bpr": bpr_of_nodes(g, triples), "l2": l2_of_nodes(ego, triples)}
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:

@@ -1,13 +1,15 @@
 """Matrices over all nodes, of which batches read rows."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
-from symcere.losses import l2
+from symcere.losses import bpr_of_rows, l2
 from symcere.workers import Shard
 
 
@@ -44,105 +46,153 @@ class Rows:
     def __init__(self, matrix: Float[Tensor, "nodes dim"], shard: Shard | None = None) -> None:
         self.shard = shard
         self.matrix, self._values = matrix, matrix.detach()
-        self.gathered = torch.zeros_like(self._values)
         self._asks = torch.zeros((), requires_grad=True, device=matrix.device)  # makes autograd call `backward`
+
+    @functools.cached_property
+    def gathered(self) -> Float[Tensor, "nodes dim"]:
+        """Sum of the gradients of what was read."""
+        return torch.zeros_like(self._values)
 
     def __getitem__(self, node: Int[Tensor, " some"]) -> Float[Tensor, "some dim"]:
         """Its rows at `node`."""
         if self.shard:
             place, row = self.shard.mine(node)
-            read: Tensor = _ReadSharded.apply(  # type: ignore[no-untyped-call]
-                self._asks, self._values, (len(node), place, row), self.shard, self.gathered
-            )
+            read: Tensor = _ReadSharded.apply(self._asks, self, (len(node), place, row))  # type: ignore[no-untyped-call]
             return read
         return self.owned(node)
 
     def owned(self, node: Int[Tensor, " some"]) -> Float[Tensor, "some dim"]:
         """Rows of `matrix` itself, whoever owns others."""
-        rows: Tensor = _Read.apply(self._asks, self._values, node, self.gathered)  # type: ignore[no-untyped-call]
+        rows: Tensor = _Read.apply(self._asks, self, node)  # type: ignore[no-untyped-call]
         return rows
 
+    def add_all(self, grad: Float[Tensor, "nodes dim"]) -> None:
+        """Add a gradient of all rows; it is kept as it is, not copied, where it is the first."""
+        if "gathered" in self.__dict__:
+            self.gathered += grad
+        else:
+            self.gathered = grad
 
-def half_squares(table: Table, node: Int[Tensor, " some"]) -> Float[Tensor, ""]:
-    """Half the squared length of some rows: what L2 weighs.
+    def add(self, node: Int[Tensor, " some"], grad: Float[Tensor, "some dim"]) -> None:
+        """Add the gradient of rows that were read."""
+        if grad.is_cuda:  # index_add_ has no fixed order there
+            self.gathered.index_put_((node,), grad, accumulate=True)
+        else:
+            self.gathered.index_add_(0, node, grad)
 
-    Where more rows are asked for than there are, each is squared once and counted.
+
+def bpr_of_nodes(table: Table, triples: Int[Tensor, "3 batch"]) -> Float[Tensor, ""]:
+    """`bpr_of_rows` of rows of a matrix, read together and sent back together.
 
     Args:
         table: The matrix.
-        node: The rows; repeated ones count again.
+        triples: Rows of the users, of their items, and of items they have not seen.
 
     Returns:
-        sum of |x|^2 / 2.
+        The loss, at temperature 1.
     """
+    if not isinstance(table, Rows) or table.shard:
+        user, positive, negative = triples
+        return bpr_of_rows(table[user], table[positive], table[negative])
+    loss: Tensor = _BprOfNodes.apply(table._asks, table, triples.flatten())  # type: ignore[no-untyped-call]
+    return loss
+
+
+def l2_of_nodes(table: Table, nodes: Int[Tensor, "roles batch"]) -> Float[Tensor, ""]:
+    """`l2` of rows of a matrix; where more are asked for than there are, each is squared once and counted.
+
+    Args:
+        table: The matrix.
+        nodes: The rows of a batch, in each of their roles; repeated ones count again.
+
+    Returns:
+        sum of |x|^2 / (2 batch).
+    """
+    node = nodes.flatten()
     if isinstance(table, Rows) and table.shard is None and len(node) > len(table.matrix):
-        counted: Tensor = _CountedSquares.apply(table._asks, table._values, node, table.gathered)  # type: ignore[no-untyped-call]
+        counted: Tensor = _CountedSquares.apply(table._asks, table, node, 1 / nodes.shape[1])  # type: ignore[no-untyped-call]
         return counted
-    return l2(table[node]) * len(node)
+    return l2(table[node]) * len(nodes)
 
 
 def send_back(tables: Sequence[Rows]) -> None:
     """Send what the reads of all tables gathered back to the parameters, in one backward pass."""
-    if tables:
-        torch.autograd.backward([rows.matrix for rows in tables], [rows.gathered for rows in tables])
+    read = [rows for rows in tables if "gathered" in rows.__dict__]
+    for rows in read:
+        if rows.matrix.is_leaf and rows.matrix.grad is None:  # else autograd would add it to a copy
+            rows.matrix.grad = rows.gathered
+    computed = [rows for rows in read if rows.matrix.grad_fn is not None]
+    if computed:
+        torch.autograd.backward([rows.matrix for rows in computed], [rows.gathered for rows in computed])
 
 
 class _ReadSharded(torch.autograd.Function):
     """Rows of a matrix whose rows lie with several workers, each of whom knows a part of their gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        asks: Tensor,  # noqa: ARG004
-        values: Tensor,
-        at: tuple[int, Tensor, Tensor],
-        shard: Shard,
-        gathered: Tensor,
-    ) -> Tensor:
+    def forward(ctx: Any, asks: Tensor, table: Rows, at: tuple[int, Tensor, Tensor]) -> Tensor:  # noqa: ARG004
         n, place, row = at
-        ctx.place, ctx.row, ctx.shard, ctx.gathered = place, row, shard, gathered
-        rows = values.new_zeros((n, values.shape[1]))
-        rows[place] = values.index_select(0, row)
-        return shard.workers.sum(rows)
+        ctx.place, ctx.row, ctx.table = place, row, table
+        assert table.shard is not None
+        rows = table._values.new_zeros((n, table._values.shape[1]))
+        rows[place] = table._values.index_select(0, row)
+        return table.shard.workers.sum(rows)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None, None]:
-        grad = ctx.shard.workers.sum(grads[0].clone()).index_select(0, ctx.place)
-        if grad.is_cuda:
-            ctx.gathered.index_put_((ctx.row,), grad, accumulate=True)
-        else:
-            ctx.gathered.index_add_(0, ctx.row, grad)
-        return None, None, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None]:
+        ctx.table.add(ctx.row, ctx.table.shard.workers.sum(grads[0].clone()).index_select(0, ctx.place))
+        return None, None, None
 
 
 class _CountedSquares(torch.autograd.Function):
-    """Half the sum of squared rows; the gradient of the rows is added to `gathered`."""
+    """Half the sum of squared rows, times a weight."""
 
     @staticmethod
-    def forward(ctx: Any, asks: Tensor, values: Tensor, node: Tensor, gathered: Tensor) -> Tensor:  # noqa: ARG004
-        count = torch.bincount(node, minlength=len(values)).to(values.dtype)
-        ctx.values, ctx.count, ctx.gathered = values, count, gathered
-        total: Tensor = torch.linalg.vecdot(values, values) @ count / 2
-        return total
+    def forward(ctx: Any, asks: Tensor, table: Rows, node: Tensor, weight: float) -> Tensor:  # noqa: ARG004
+        values = table._values
+        times = torch.bincount(node, minlength=len(values)).to(values.dtype).mul_(weight)
+        ctx.table, ctx.slope = table, values * times[:, None]
+        return torch.dot(values.flatten(), ctx.slope.flatten()).div_(2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None]:
-        ctx.gathered.addcmul_(ctx.values, (grads[0] * ctx.count)[:, None])
+        ctx.table.add_all(ctx.slope.mul_(grads[0]))
         return None, None, None, None
+
+
+class _BprOfNodes(torch.autograd.Function):
+    """BPR of rows, written out: three reads, a difference and a product have one way back."""
+
+    @staticmethod
+    def forward(ctx: Any, asks: Tensor, table: Rows, node: Tensor) -> Tensor:  # noqa: ARG004
+        user, positive, negative = table._values.index_select(0, node).chunk(3)
+        behind = negative.sub_(positive)
+        margin = torch.linalg.vecdot(user, behind)
+        ctx.table, ctx.node, ctx.kept = table, node, (user, behind, margin)
+        return functional.softplus(margin).mean()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None]:
+        user, behind, margin = ctx.kept
+        slope = torch.sigmoid(margin).mul_(grads[0] / len(user))[:, None]
+        rows = user.new_empty((3 * len(user), user.shape[1]))
+        of_user, of_positive, of_negative = rows.chunk(3)
+        torch.mul(slope, behind, out=of_user)
+        torch.mul(slope, user, out=of_negative)
+        torch.neg(of_negative, out=of_positive)
+        ctx.table.add(ctx.node, rows)
+        return None, None, None
 
 
 class _Read(torch.autograd.Function):
-    """Rows of a matrix; their gradient is added to `gathered`."""
+    """Rows of a matrix."""
 
     @staticmethod
-    def forward(ctx: Any, asks: Tensor, values: Tensor, node: Tensor, gathered: Tensor) -> Tensor:  # noqa: ARG004
-        ctx.node, ctx.gathered = node, gathered
-        return values.index_select(0, node)
+    def forward(ctx: Any, asks: Tensor, table: Rows, node: Tensor) -> Tensor:  # noqa: ARG004
+        ctx.table, ctx.node = table, node
+        return table._values.index_select(0, node)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None]:
-        if grads[0].is_cuda:  # index_add_ has no fixed order there
-            ctx.gathered.index_put_((ctx.node,), grads[0], accumulate=True)
-        else:
-            ctx.gathered.index_add_(0, ctx.node, grads[0])
-        return None, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None]:
+        ctx.table.add(ctx.node, grads[0])
+        return None, None, None

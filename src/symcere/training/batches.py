@@ -14,6 +14,8 @@ from symcere.data.dataset import Dataset
 from symcere.losses import Known
 from symcere.training.known import Mask, masked_pairs
 
+_DRAWN = 65_536  # pairs whose negatives are drawn at once: small enough for the cache, large enough for small batches
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -26,6 +28,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
+        if self.user.device == device:
+            return self
         user, item, negative = (side.to(device, non_blocking=True) for side in (self.user, self.item, self.negative))
         return Batch(user, item, negative, self.known.to(device))
 
@@ -55,13 +59,13 @@ class SeenPairs:
         key = user * self.n_items + item
         seen: ndarray = self._perhaps[self._slot(key)]
         sure = np.flatnonzero(seen)
-        at = np.searchsorted(self.keys, key[sure])
-        seen[sure] = self.keys[np.minimum(at, len(self.keys) - 1)] == key[sure]
+        key = key[sure]
+        seen[sure] = self.keys.take(np.searchsorted(self.keys, key), mode="clip") == key
         return seen
 
     def _slot(self, key: ndarray) -> ndarray:
         """Multiplicative hashing: the high bits of the key times the golden ratio (Knuth, volume 3, 6.4)."""
-        return np.asarray(key.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> self._shift)
+        return np.asarray(key.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> self._shift)
 
 
 def batches(
@@ -79,13 +83,19 @@ def batches(
     Yields:
         The batches of one epoch.
     """
-    n_batches = -(-len(train) // size)
+    order = generator.permutation(len(train))
+    bounds = np.linspace(0, len(train), -(-len(train) // size) + 1).astype(np.int64)
     seen = seen or SeenPairs(train)
-    for rows in np.array_split(generator.permutation(len(train)), n_batches):
+    for begin in range(0, len(bounds) - 1, together := max(1, _DRAWN // size)):
+        ends = bounds[begin : begin + together + 1]
+        rows = order[ends[0] : ends[-1]]
         user, item = train.user[rows], train.item[rows]
         negative = sample_unseen(user, seen, generator)
-        known = masked_pairs(mask, user, item, train.matrix)
-        yield Batch(torch.from_numpy(user), torch.from_numpy(item), torch.from_numpy(negative), known)
+        for start, end in itertools.pairwise(ends - ends[0]):
+            mine = slice(start, end)
+            known = masked_pairs(mask, user[mine], item[mine], train.matrix)
+            own, its, unseen = (torch.from_numpy(side[mine]) for side in (user, item, negative))
+            yield Batch(own, its, unseen, known)
 
 
 def in_groups(drawn: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -110,10 +120,10 @@ def sample_unseen(
         Item indices.
     """
     item = generator.integers(0, seen.n_items, len(user))
-    again = np.arange(len(user))
+    again = np.flatnonzero(seen(user, item))
     for _ in range(attempts):
-        again = again[seen(user[again], item[again])]
         if not len(again):
             break
         item[again] = generator.integers(0, seen.n_items, len(again))
+        again = again[seen(user[again], item[again])]
     return item

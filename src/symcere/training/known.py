@@ -16,6 +16,8 @@ from symcere.losses import Known
 
 Mask = Literal["history", "same_item", "none"]
 
+_NONE = Known(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+
 
 def known_pairs(user: Int[ndarray, " batch"], item: Int[ndarray, " batch"], train: csr_array) -> Known:
     """Coordinates (k, j), k != j, where user k of the batch has interacted with item j of it in train.
@@ -50,8 +52,7 @@ def masked_pairs(mask: Mask, user: Int[ndarray, " batch"], item: Int[ndarray, " 
         # each pair of the batch as if its user had seen nothing but its item
         own = csr_array((np.ones(len(item)), item, np.arange(len(item) + 1)), shape=(len(item), train.shape[1]))
         return known_pairs(np.arange(len(item)), item, own)
-    empty = np.zeros(0, dtype=np.int64)
-    return _off_diagonal(empty, empty)
+    return _NONE
 
 
 def _before(n: Int[ndarray, " groups"]) -> Int[ndarray, " groups"]:

@@ -24,6 +24,7 @@ from symcere.models.symcere import SymcereModel
 from symcere.models.tables import Rows, send_back
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
+from symcere.training.adam import Adam
 from symcere.training.batches import Batch, SeenPairs, batches, in_groups
 from symcere.training.checkpoint import current_checkpoints, random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
@@ -171,7 +172,7 @@ def optimise(
         settings = [schedule.model_dump(mode="json"), dict(weights), seed, mask, str(device)]
         key = digest(code_digest(), type(model).__name__, _contents(model, train, valid), settings)
     model.to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
+    optimiser = Adam(model.parameters(), schedule.learning_rate)
     draws = rng.stream(seed, "batches")
     seen, deciding = known_matrix(train, valid), some_users(valid, schedule.valid_users, seed)
     pairs = SeenPairs(train)
@@ -285,23 +286,26 @@ def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float
     shown = []
     for batch in group:
         terms = model.terms(batch.user, batch.item, batch.negative, batch.known, tables)
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        (loss / len(group)).backward()  # type: ignore[no-untyped-call]
-        shown.append(torch.stack([*terms.values(), loss]).detach())
+        slopes = [term.new_full((), weights[name] / len(group)) for name, term in terms.items()]
+        torch.autograd.backward(list(terms.values()), slopes)
+        shown.append(torch.stack([term.detach() for term in terms.values()]))
     send_back(tables)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     showed = torch.stack(shown).mean(0)
     if isinstance(model, ShardedSymcere):
-        squares = _shared(model, parameters, showed)
+        norms = _shared(model, parameters, showed)
     else:
-        squares = torch.stack([torch.linalg.vector_norm(parameter.grad) ** 2 for parameter in parameters])
-    values = [*showed, squares.sum().sqrt()]
-    named = zip([*terms, "loss", "grad_norm"], torch.stack(values).tolist(), strict=True)  # one wait for the device
-    return {**dict(named), "known_share": float(np.mean([batch.known_share for batch in group]))}
+        norms = torch.stack([torch.linalg.vector_norm(parameter.grad) for parameter in parameters])
+    values = torch.cat([showed, norms]).tolist()  # one wait for the device
+    step = dict(zip(terms, values, strict=False))
+    step["loss"] = math.fsum(weights[name] * step[name] for name in terms)
+    step["grad_norm"] = math.hypot(*values[len(terms) :])
+    step["known_share"] = math.fsum(batch.known_share for batch in group) / len(group)
+    return step
 
 
 def _shared(model: ShardedSymcere, parameters: Sequence[nn.Parameter], showed: Tensor) -> Tensor:
-    """Sum over workers what each has a part of; returns the squared lengths of the whole gradients."""
+    """Sum over workers what each has a part of; returns the lengths of the whole gradients."""
     workers = model.shard.workers
     whole = {id(parameter) for parameter in model.replicated}
     squares = []
@@ -310,7 +314,7 @@ def _shared(model: ShardedSymcere, parameters: Sequence[nn.Parameter], showed: T
         square = torch.linalg.vector_norm(workers.sum(parameter.grad) if id(parameter) in whole else parameter.grad)
         squares.append(square**2 / (workers.size if id(parameter) in whole else 1))
     workers.sum(showed)
-    return workers.sum(torch.stack(squares))
+    return workers.sum(torch.stack(squares)).sqrt()
 
 
 def _mass(known_mass: KnownMass, batch: Batch) -> float:

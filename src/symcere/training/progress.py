@@ -14,6 +14,7 @@ from symcere.models.model import Model
 from symcere.models.symcere import SymcereModel
 from symcere.recommender import Recommender, with_unit_spread
 from symcere.towers import Towers
+from symcere.training.adam import Adam
 from symcere.training.checkpoint import set_random_state
 from symcere.training.config import Schedule
 
@@ -75,7 +76,7 @@ class Progress:
         return self.best is not None and self.epoch - 1 - self.best[1] >= schedule.patience * schedule.valid_every
 
 
-def saved_state(at: Progress, model: Model, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+def saved_state(at: Progress, model: Model, optimiser: Adam) -> dict[str, Any]:
     """The state of a fit as plain values and tensors, but for its random streams."""
     towers = at.best and at.best[2].towers
     best = at.best and {
@@ -89,7 +90,7 @@ def saved_state(at: Progress, model: Model, optimiser: torch.optim.Optimizer) ->
     }
     return {
         "parameters": [parameter.detach() for parameter in model.parameters()],
-        "optimiser": optimiser.state_dict(),
+        "optimiser": optimiser.state(),
         "epoch": at.epoch,
         "steps": at.steps,
         "best": best,
@@ -101,7 +102,7 @@ def saved_state(at: Progress, model: Model, optimiser: torch.optim.Optimizer) ->
 def restored(
     saved: Mapping[str, Any],
     model: Model,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     draws: np.random.Generator,
     train: Dataset,
     seen: csr_array,
@@ -110,7 +111,7 @@ def restored(
     with torch.no_grad():
         for parameter, was in zip(model.parameters(), saved["parameters"], strict=True):
             parameter.copy_(was)
-    optimiser.load_state_dict(saved["optimiser"])
+    optimiser.restore(saved["optimiser"])
     set_random_state(model, draws, saved["random"])
     best, system = saved["best"], None
     if best:
