@@ -372,3 +372,14 @@ def test_all_vectors_stand_in_the_order_of_the_corpus():
     corpus = corpus_of(TEXTS)
     vectors = TextVectors(Teacher(), corpus).all()
     np.testing.assert_array_equal(vectors, Teacher().encode(corpus.take(slice(None))).astype(np.float16))
+
+
+@pytest.mark.parametrize("make", [sc.tfidf_encoder, sc.lift_encoder])
+def test_texts_that_were_learned_from_are_not_read_twice_and_have_the_same_vectors(split, make):
+    corpus = corpus_of(split.train.review, pairs=(split.train.user, split.train.item))
+    fitted = make(16).fit(corpus)
+    texts = [*corpus.take(np.arange(9)), "never seen " + corpus.take(slice(9, 10))[0]]
+    known = fitted.encode(texts)
+    assert len(fitted.parts.row_of) == len(corpus)
+    fitted.__dict__["parts"] = fitted.parts._replace(row_of={})
+    np.testing.assert_allclose(known, fitted.encode(texts), atol=1e-6)

@@ -180,10 +180,23 @@ def test_results_join_by_system_and_begin_anew_for_another_search(tmp_path):
     assert set(read_tuned(path)["systems"]) == {"a", "b"}
     write_tuned(path, {"b": {"settings": {"x": 1}}}, about())
     assert read_tuned(path)["systems"] == {"a": {"settings": {}}, "b": {"settings": {"x": 1}}}
-    for n, change in enumerate(({"trials": 4}, {"seeds": [1]}, {"split": "temporal"}, {"encoder": "own"})):
+    for n, change in enumerate(({"trials": 4}, {"seeds": [1]}, {"split": "temporal"})):
         write_tuned(path, {f"c{n}": {"settings": {}}}, about(**change))
         assert set(read_tuned(path)["systems"]) == {f"c{n}"}
         assert read_tuned(path)["about"] == about(**change)
+
+
+def test_what_was_searched_with_another_encoder_stays_and_says_so(tmp_path):
+    path = tmp_path / "world.json"
+    write_tuned(path, {"a": {"settings": {}}, "b": {"settings": {}}, "c": {"settings": {}}}, about())
+    write_tuned(path, {"b": {"settings": {"x": 1}}}, about(encoder="lift"))
+    write_tuned(path, {"c": {"settings": {}}}, about(encoder="own"))
+    whole = read_tuned(path)
+    assert whole["about"]["encoder"] == "own"
+    assert {name: entry.get("encoder") for name, entry in whole["systems"].items()} == {
+        "a": "tfidf", "b": "lift", "c": None,
+    }  # fmt: skip
+    assert whole["systems"]["b"]["settings"] == {"x": 1}
 
 
 ABOUT = json.dumps(about()).encode()

@@ -203,22 +203,26 @@ def bench_page(outcomes: Sequence[Outcome], command: str, tuned: Sequence[Path])
 def _budget(tuned: Sequence[Path], systems: Sequence[str], outcomes: Sequence[Outcome]) -> str:
     """What was tuned on what, and what was not, in a sentence each."""
     files = {path.stem: read_tuned(path) for path in tuned if path.exists()}
-    tunable = [name for name in systems if name in {system.name for system in (*baselines(), ours()) if system.space}]
+    tunable = {system.name: system for system in (*baselines(), ours()) if system.space and system.name in systems}
     searched: dict[tuple[str, str], list[str]] = {}
     missing: dict[str, list[str]] = {}
     for slug in (path.stem for path in tuned):
         whole = files.get(slug, {"systems": {}})
-        there = [name for name in tunable if name in whole["systems"]]
-        if there:
+        there: dict[str, list[str]] = {}
+        for name in systems:
+            if name in tunable and name in whole["systems"]:
+                entry = whole["systems"][name] if tunable[name].uses_text else {}
+                there.setdefault(entry.get("encoder", whole["about"]["encoder"]), []).append(name)
+        for encoder, names in there.items():
             about = whole["about"]
             seeds = ", ".join(map(str, about["seeds"]))
             how = (
                 f"Tuned with {about['trials']} trials a system, the published settings and its own first, by mean "
-                f"valid NDCG@10 on the {about['split']} split of seeds {seeds} with the encoder "
-                f"{about['encoder']}, and kept for all splits"
+                f"valid NDCG@10 on the {about['split']} split of seeds {seeds} with the encoder {encoder}, and kept "
+                "for all splits"
             )
-            searched.setdefault((how, ", ".join(there)), []).append(slug)
-        if lacking := ", ".join(name for name in tunable if name not in there):
+            searched.setdefault((how, ", ".join(names)), []).append(slug)
+        if lacking := ", ".join(name for name in systems if name in tunable and name not in whole["systems"]):
             missing.setdefault(lacking, []).append(slug)
     said = [f"{how}: {names} on {', '.join(slugs)}." for (how, names), slugs in searched.items()]
     said += [f"Not tuned, defaults: {names} on {', '.join(slugs)}." for names, slugs in missing.items()]

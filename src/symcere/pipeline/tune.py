@@ -106,6 +106,8 @@ def tune(
 def write_tuned(path: Path, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Write what a search found, joined with what stands there of other systems on the same data.
 
+    What was searched with another encoder stays too, and says so: of systems that read no text it is as good.
+
     Args:
         path: A JSON file.
         found: What `tune` returned.
@@ -117,7 +119,12 @@ def write_tuned(path: Path, found: Mapping[str, Any], about: Mapping[str, Any]) 
     """
     with _alone(path.with_suffix(".lock")):  # another process may be joining its own
         standing = read_tuned(path) if path.exists() else {}
-        kept = standing.get("systems", {}) if standing.get("about") == dict(about) else {}
+        kept = standing.get("systems", {})
+        before = standing.get("about", {}).get("encoder")
+        if kept and standing["about"] | {"encoder": about["encoder"]} != dict(about):
+            kept = {}
+        elif before != about["encoder"]:
+            kept = {name: {"encoder": before, **entry} for name, entry in kept.items()}
         whole = {"symcere": VERSION, "about": dict(about), "systems": kept | dict(found)}
         write_file(path, json.dumps(whole, indent=1) + "\n")
 

@@ -1,12 +1,11 @@
 """TF-IDF + SVD: plain words, fitted on the train texts."""
 
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +22,7 @@ from symcere.text.corpus import Corpus
 from symcere.text.deletion import Bag
 from symcere.text.encoders import OnProgress, TextEncoder
 from symcere.text.lift import lift_weights, of_some_users
+from symcere.text.svd import term_directions
 from symcere.text.words import terms_of, words
 
 FITTED_ON = 100_000
@@ -76,6 +76,22 @@ class TfidfEncoder(TextEncoder):
         return FittedTfidf(corpus, self.text_dim, self.max_terms, fingerprint, self.lifted)
 
 
+class _Parts(NamedTuple):
+    """Terms, the vector of each, and the weights of the texts learned from, which need not be read twice.
+
+    Args:
+        vectorizer: Counts and weighs terms.
+        rows: Vector of each term.
+        weights: Terms of the texts learned from.
+        row_of: Row of each of these, unless there are many.
+    """
+
+    vectorizer: Any
+    rows: Float[ndarray, "terms text_dim"]
+    weights: csr_array
+    row_of: dict[str, int]
+
+
 @dataclass(frozen=True, eq=False)
 class FittedTfidf:
     """TF-IDF with its vocabulary and its SVD."""
@@ -89,9 +105,8 @@ class FittedTfidf:
     half: bool = True
 
     @cached_property
-    def parts(self) -> tuple[Any, Any]:
-        """The vectorizer and the SVD, learned once."""
-        from sklearn.decomposition import TruncatedSVD
+    def parts(self) -> "_Parts":
+        """What is learned, once."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         texts, pairs = self._sample()
@@ -110,12 +125,13 @@ class FittedTfidf:
         if pairs:
             lift = lift_weights(csr_array(weights), *pairs)
             vectorizer.idf_ = vectorizer.idf_ * lift
-            weights = csr_array(weights @ diags_array(lift))
-        svd = TruncatedSVD(max(1, min(self.text_dim, min(weights.shape) - 1)), random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # explained variance of identical texts is 0 / 0
-            svd.fit(weights)
-        return vectorizer, svd
+            weights = weights @ diags_array(lift)
+        weights = csr_array(weights)
+        n = max(1, min(self.text_dim, min(weights.shape) - 1))
+        rows = term_directions(weights, n)
+        if len(self.corpus.review) > FITTED_ON:  # those learned from are but some
+            return _Parts(vectorizer, rows, weights[:0], {})
+        return _Parts(vectorizer, rows, weights, {text: row for row, text in enumerate(texts)})
 
     def _sample(self) -> tuple[list[str], tuple[ndarray, ndarray] | None]:
         """Texts to learn from, in an order that no file decides; with their users and items where these matter."""
@@ -132,17 +148,20 @@ class FittedTfidf:
 
     def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
         """Unit vectors of `texts`; a text without a known word gets a zero vector."""
-        vectorizer, svd = self.parts
-        vectors = svd.transform(vectorizer.transform(texts)).astype(np.float32)
+        vectorizer, rows, weights, row_of = self.parts
+        row = np.array([row_of.get(text, -1) for text in texts], dtype=np.int64)
+        vectors, old, new = np.empty((len(texts), rows.shape[1]), dtype=np.float32), row >= 0, np.flatnonzero(row < 0)
+        vectors[old] = weights[row[old]] @ rows
+        if len(new):
+            vectors[new] = vectorizer.transform([texts[at] for at in new.tolist()]) @ rows
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)
 
     @cached_property
     def table(self) -> "TermVectors":
         """The vector of each term, which is all that reading needs."""
-        vectorizer, svd = self.parts
+        vectorizer, rows, *_ = self.parts
         terms = tuple(sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__))
-        rows = np.ascontiguousarray(svd.components_.T, dtype=np.float32)
         return TermVectors(terms, vectorizer.idf_.astype(np.float32), rows)
 
     def bag(self, texts: Sequence[str]) -> Bag:
