@@ -526,9 +526,9 @@ def test_cold_items_are_ranked_by_their_text_and_not_by_that_of_others(cold, nam
     without_dial = {"popularity_weights": (0.0,)}  # a negative one would tell the cold from the warm
     ndcg = [
         mean(measure_test(fit(name, split, each, **without_dial), split, [sc.ndcg(10)])["ndcg@10"])
-        for each in (text, text.shuffled(seed=1))
+        for each in (text, *(text.shuffled(seed=seed) for seed in (1, 2, 3)))  # each moves by .02
     ]
-    assert ndcg[0] > 0.1 > 2 * ndcg[1]
+    assert ndcg[0] > 0.1 > 2 * np.mean(ndcg[1:])
 
 
 @pytest.mark.parametrize("name", ["narre", "rgcl"])

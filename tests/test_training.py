@@ -102,7 +102,7 @@ CHANGES = {
     "learning_rate": 1e-2, "batch_size": 100, "dim": 8, "n_layers": 1, "include_ego": True, "w_l2": 1.0,
     "temperature": 0.2, "text_weight": 0.1, "hidden": 8, "mask": "none", "w_cross": 0, "w_intra_graph": 0,
     "w_intra_text": 0, "w_bpr": 0, "popularity_weights": (3.0,), "positives": "known", "pairs": "same_entity",
-    "unit": False, "w_text_in_graph": 1.0, "batches_per_propagation": 2, "valid_users": 3,
+    "unit": False, "w_text_in_graph": 1.0, "batches_per_propagation": 2, "valid_users": 1,
 }  # fmt: skip
 
 
