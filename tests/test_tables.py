@@ -105,6 +105,15 @@ def test_squares_that_were_counted_join_what_was_gathered(before):
     assert table.grad.tolist() == [[0, 0.5], [2 + before, 3 + before], [2, 2.5]]
 
 
+def test_a_parameter_that_has_a_gradient_keeps_it_beside_what_is_sent_back():
+    table = torch.nn.Parameter(torch.ones(2, 1))
+    two = [Rows(table), Rows(table)]
+    for rows, node in zip(two, ([0, 0], [1]), strict=True):
+        rows[torch.tensor(node)].sum().backward()
+    send_back(two)
+    assert table.grad.tolist() == [[2], [1]]
+
+
 def test_bpr_of_nodes_and_its_gradient_are_those_of_the_rows():
     draws = torch.Generator().manual_seed(0)
     table = torch.randn(10, 4, generator=draws, dtype=torch.float64, requires_grad=True)

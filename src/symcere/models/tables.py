@@ -117,13 +117,16 @@ def l2_of_nodes(table: Table, nodes: Int[Tensor, "roles batch"]) -> Float[Tensor
 
 def send_back(tables: Sequence[Rows]) -> None:
     """Send what the reads of all tables gathered back to the parameters, in one backward pass."""
-    read = [rows for rows in tables if "gathered" in rows.__dict__]
-    for rows in read:
-        if rows.matrix.is_leaf and rows.matrix.grad is None:  # else autograd would add it to a copy
+    left = []
+    for rows in tables:
+        if "gathered" not in rows.__dict__:
+            continue
+        if rows.matrix.is_leaf and rows.matrix.grad is None:  # autograd would add it to a copy
             rows.matrix.grad = rows.gathered
-    computed = [rows for rows in read if rows.matrix.grad_fn is not None]
-    if computed:
-        torch.autograd.backward([rows.matrix for rows in computed], [rows.gathered for rows in computed])
+        else:
+            left.append(rows)
+    if left:
+        torch.autograd.backward([rows.matrix for rows in left], [rows.gathered for rows in left])
 
 
 class _ReadSharded(torch.autograd.Function):

@@ -65,7 +65,7 @@ class SeenPairs:
 
     def _slot(self, key: ndarray) -> ndarray:
         """Multiplicative hashing: the high bits of the key times the golden ratio (Knuth, volume 3, 6.4)."""
-        return np.asarray(key.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> self._shift)
+        return np.asarray(key.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> self._shift)
 
 
 def batches(
@@ -86,7 +86,8 @@ def batches(
     order = generator.permutation(len(train))
     bounds = np.linspace(0, len(train), -(-len(train) // size) + 1).astype(np.int64)
     seen = seen or SeenPairs(train)
-    for begin in range(0, len(bounds) - 1, together := max(1, _DRAWN // size)):
+    together = max(1, _DRAWN // size)
+    for begin in range(0, len(bounds) - 1, together):
         ends = bounds[begin : begin + together + 1]
         rows = order[ends[0] : ends[-1]]
         user, item = train.user[rows], train.item[rows]
