@@ -4,9 +4,12 @@ import os
 import sys
 from pathlib import Path
 
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on data as small as these, threads wait for one another
+settings.register_profile("patient", deadline=None)  # the first call imports, and other work shares the machine
+settings.load_profile("patient")
 
 install_import_hook(
     [

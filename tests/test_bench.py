@@ -5,6 +5,8 @@ import io
 import re
 import shutil
 import subprocess
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -255,6 +257,27 @@ def test_a_user_of_two_splits_is_one_user_to_the_test_of_the_mean():
         mean_tests(chosen, "symcere", ["light_gcn"])["light_gcn"] for chosen in ([once], [once, again])
     )
     assert vars(two) == pytest.approx(vars(one))
+
+
+def test_twins_of_fewer_seeds_are_compared_under_those_alone():
+    """What a part is worth is told by the seeds that both have; baselines keep all seeds."""
+    whole, few = outcome_of("Toys", without=TWINS, seeds=(0, 1, 2, 3)), outcome_of("Toys", seed=1, seeds=(0, 1))
+    whole = replace(whole, controls=few, skipped={})
+    page = BenchPage("T", "c", (whole,), "symcere", BASELINES, TWINS)
+    (found,) = page.against_twins.values()
+    expected = few.per_user("symcere") - few.per_user("symcere:no_mask")
+    assert found["symcere:no_mask"].test.difference == pytest.approx(expected.mean())
+    ablation = next(table for table in page.sections[0].tables if table.key == "random-ablation")
+    assert ablation.rows[0][-1].text == f"{few.mean('symcere') - few.mean('symcere:no_mask'):+.4f}"
+    (base,) = page.against_baselines.values()
+    expected = whole.per_user("symcere") - whole.per_user("light_gcn")
+    assert base["light_gcn"].test.difference == pytest.approx(expected.mean())
+    assert page.data.rows[0][-2].text == "0, 1, 2, 3; twins 0, 1"
+    rows = list(csv.DictReader(io.StringIO(to_csv(page))))
+    count = Counter((row["system"], row["seed"]) for row in rows if row["measure"] == "ndcg@10")
+    assert set(count.values()) == {1}
+    assert {seed for name, seed in count if name == TWINS[0]} == {"0", "1"}
+    assert {seed for name, seed in count if name == "symcere"} == {"0", "1", "2", "3"}
 
 
 def test_one_data_set_has_no_ranks_and_says_so():

@@ -14,6 +14,7 @@ from symcere.towers import Towers
 
 VARIANTS = {
     "defaults": {},
+    "two towers": {"neighbourhood_weight": 0.0},
     "no sphere": {"unit": False},
     "propagated text and layer 0": {"propagated_weight": 1.0, "include_ego": True},
     "text in the graph, hidden layer": {"w_text_in_graph": 0.5, "hidden": 8, "n_layers": 3},
@@ -62,6 +63,9 @@ def test_what_a_node_hears_is_what_its_neighbours_send(split, text, quick, chang
     ego = towers.layer0 if towers.include_ego else 0
     expected = (adj @ learned.sent + ego) / (towers.n_layers + towers.include_ego)
     assert np.abs(expected - learned.graph).max() < 1e-5
+    near = (adj @ learned.near_sent + learned.near_texts) / learned.n_averaged
+    assert near.shape == learned.near.shape == (n, towers.dim if towers.neighbourhood_weight else 0)
+    assert np.abs(near - learned.near).max(initial=0) < 1e-5
 
 
 def test_a_recommender_of_another_fit_or_without_towers_is_refused(split, text, model):
@@ -72,12 +76,15 @@ def test_a_recommender_of_another_fit_or_without_towers_is_refused(split, text, 
 
 
 def test_towers_survive_a_file():
-    towers = Towers(
-        np.ones((3, 2), np.float32), tuple(np.full((1, 1), n, np.float32) for n in range(12)), 1, True, 0.5, 0.0, True
-    )
+    matrices = tuple(np.full((1, 1), n, np.float32) for n in range(12))
+    near = np.full((2, 5), 3, np.float32)
+    towers = Towers(np.ones((3, 2), np.float32), matrices, 1, True, 0.5, 0.0, True, near, 0.5)
     again = Towers.of(towers.tensors, towers.about)
     assert [float(weight[0, 0]) for weight in again.projection] == list(range(12))
     assert again.about == towers.about
+    assert np.array_equal(again.neighbourhood, towers.neighbourhood)
+    before = {name: value for name, value in towers.about.items() if name != "neighbourhood_weight"}
+    assert Towers.of({"layer0": towers.layer0, "projection0": towers.layer0}, before).neighbourhood is None
 
 
 def test_a_killed_fit_that_goes_on_has_the_towers_of_its_best_epoch(split, text, quick, tmp_path):

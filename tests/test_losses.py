@@ -15,6 +15,7 @@ from symcere.losses import (
     inner_product_nce,
     known_mass,
     l2,
+    sampled_softmax,
     sincere_nce,
     symmetric_nce,
 )
@@ -151,6 +152,20 @@ def test_bpr_is_log_two_at_equal_scores_and_bounded_for_cosines_at_temperature_o
     best = float(bpr(torch.ones(3), -torch.ones(3)))
     assert best == pytest.approx(math.log1p(math.exp(-2)))
     assert float(bpr(torch.ones(3), -torch.ones(3), 0.1)) < 1e-8
+
+
+def test_sampled_softmax_equals_the_loop_and_has_its_gradient():
+    generator = torch.Generator().manual_seed(0)
+    user, item, negative = (torch.randn(n, 3, generator=generator).double() for n in (5, 5, 7))
+    expected = 0.0
+    for own, its in zip(user, item, strict=True):
+        scores = [float(own @ other) / 0.4 for other in (its, *negative)]
+        expected += (math.log(math.fsum(math.exp(score) for score in scores)) - scores[0]) / 5
+    assert sampled_softmax(user, item, negative, 0.4).item() == pytest.approx(expected, rel=1e-12)
+    same = torch.ones(4, 2)
+    assert sampled_softmax(same, same, torch.ones(9, 2), 0.1).item() == pytest.approx(math.log(10))
+    rows = [side.requires_grad_() for side in (user, item, negative)]
+    assert torch.autograd.gradcheck(lambda *sides: sampled_softmax(*sides, 0.4), rows)
 
 
 def test_l2_is_half_the_squared_length_per_pair():

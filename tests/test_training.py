@@ -10,7 +10,7 @@ import symcere as sc
 from conftest import reviews_of
 from symcere.evaluation.compare import measure, measure_test
 from symcere.evaluation.measures import mean
-from symcere.graph import norm_adj
+from symcere.graph import norm_adj, propagate
 from symcere.losses import Known
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
@@ -231,6 +231,39 @@ def test_propagated_text_joins_the_final_vector_and_nothing_else_but_the_ranking
     score = expected[:3] @ expected[3:].T / 0.2
     ranking = torch.nn.functional.softplus(score[user, negative] - score[user, item]).mean()
     torch.testing.assert_close(terms["bpr"].detach(), ranking)
+
+
+def test_the_third_tower_is_averaged_text_learned_alone_and_its_cosine_joins_the_score():
+    """Averaged over the hops before it is projected: the same as after, for both are linear."""
+    torch.manual_seed(0)
+    adj = norm_adj(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2]), 3, 3)
+    features = torch.randn(6, 5)
+    features[4] = 0  # an item without text has that of its neighbours
+    graph = GraphTower(adj, 4, 2, include_ego=False, generator=torch_generator(0))
+    text = TextTower(features, 4, 0, torch_generator(1))
+    near = TextTower(propagate(adj, features, 2, include_ego=True), 4, 0, torch_generator(2))
+    plain, model = (
+        SymcereModel(graph, text, 3, temperature=0.2, text_weight=0.7, **more)
+        for more in ({}, {"neighbourhood": near, "neighbourhood_weight": 3.0})
+    )
+    dense = torch.zeros(6, 6)
+    for user, item, weight in ((0, 0, 2**-0.5), (0, 1, 0.5), (1, 1, 2**-0.5), (2, 2, 1.0)):
+        dense[user, 3 + item] = dense[3 + item, user] = weight
+    x = features @ near.weights[0].detach().T
+    h = torch.nn.functional.normalize(x + dense @ x + dense @ dense @ x, dim=1)
+    f = torch.cat(plain.embeddings())
+    served = torch.cat(model.embeddings())
+    torch.testing.assert_close(served @ served.T, (f @ f.T + 3 * h @ h.T) / 4)
+    torch.testing.assert_close(served.norm(dim=1), torch.ones(6))
+    user, item, negative = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]), torch.tensor([2, 0, 1])
+    terms, without = (each.terms(user, item, negative, NONE, each.tables()) for each in (model, plain))
+    assert terms.keys() - without.keys() == {"neighbourhood"}
+    assert all(terms[name] == without[name] for name in without)
+    own = (h[user] * h[3 + item]).sum(1) / 0.2
+    total = torch.exp(own) + torch.exp(h[user] @ h[3 + negative].T / 0.2).sum(1)
+    torch.testing.assert_close(terms["neighbourhood"].detach(), (total.log() - own).mean())
+    sum(without.values()).backward()
+    assert near.weights[0].grad is None
 
 
 def test_text_in_the_graph_adds_weighted_unit_profiles_to_layer_0():

@@ -58,7 +58,8 @@ def _step(settings, workers):
     showed = _gradients(model, [next(drawn), next(drawn)], settings.weights)
     ego = model.graph.ego.grad
     whole = workers.all_rows(ego, model.shard) if workers.size > 1 else ego
-    return whole.numpy(), [weight.grad.numpy() for weight in model.text.weights], showed
+    near = model.neighbourhood.weights if model.neighbourhood else ()
+    return whole.numpy(), [weight.grad.numpy() for weight in (*model.text.weights, *near)], showed
 
 
 def _fit(settings, workers):
@@ -70,7 +71,7 @@ def _fit(settings, workers):
 SETTINGS = {
     "defaults": sc.SymcereSettings(dim=8, batch_size=96),
     "mask none, text propagated": sc.SymcereSettings(
-        dim=8, batch_size=96, mask="none", propagated_weight=1.0, hidden=8, include_ego=True
+        dim=8, batch_size=96, mask="none", propagated_weight=1.0, hidden=8, include_ego=True, neighbourhood_weight=0.0
     ),
 }
 

@@ -360,6 +360,38 @@ def info_nce(a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"], tempe
     return (total.log() - own).mean().to(a.dtype)
 
 
+def sampled_softmax(
+    user: Float[Tensor, "batch dim"],
+    item: Float[Tensor, "batch dim"],
+    negative: Float[Tensor, "negatives dim"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Softmax of each user's item against negatives that all users share.
+
+    With inner products over the temperature::
+
+        loss = mean_k logsumexp(s(k, item_k), s(k, negative_1), ..) - s(k, item_k)
+
+    Rows are taken as they come. With negatives drawn uniformly, popularity stays in the vectors; in-batch negatives,
+    which come in proportion to it, divide it out.
+
+    Args:
+        user: The rows that pick.
+        item: Row k is what row k of `user` should pick.
+        negative: What all of them should not pick.
+        temperature: Softmax temperature, above 0.
+
+    Returns:
+        The loss: log(1 + negatives) when all rows coincide.
+
+    Source:
+        Wu et al., On the Effectiveness of Sampled Softmax Loss for Item Recommendation, TOIS 2024.
+    """
+    own = torch.linalg.vecdot(user, item)[:, None]
+    scores = torch.cat([own, user @ negative.T], dim=1) / temperature
+    return (torch.logsumexp(scores, 1) - scores[:, 0]).mean()
+
+
 def alignment(a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
     """Mean squared distance of the pairs on the unit sphere.
 

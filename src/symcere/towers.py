@@ -1,5 +1,6 @@
 """What SymCERE's final vectors are made of. NumPy only, so that what is served can say why."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,14 @@ from jaxtyping import Float
 from numpy import ndarray
 
 
+def shares_of(weight: float) -> tuple[float, float]:
+    """Lengths of two unit vectors laid end to end, so that the whole is unit and the second counts `weight` times."""
+    return math.sqrt(1 / (1 + weight)), math.sqrt(weight / (1 + weight))
+
+
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """The parameters of both towers, and how they are joined.
+    """The parameters of the towers, and how they are joined.
 
     Args:
         layer0: float32 (nodes x dim), users first: what the graph tower propagates.
@@ -21,6 +27,9 @@ class Towers:
         text_weight: Weight of the text vector beside the graph vector in the final vector.
         propagated_weight: Weight of the propagated text vector.
         unit: Whether each of these is put on the unit sphere, and their sum again.
+        neighbourhood: Matrix of the third tower, which projects profiles averaged over the hops of the graph; None
+            where there is no such tower.
+        neighbourhood_weight: Weight of its cosine beside that of the joined vector.
     """
 
     layer0: Float[ndarray, "nodes dim"]
@@ -30,12 +39,32 @@ class Towers:
     text_weight: float
     propagated_weight: float
     unit: bool
+    neighbourhood: Float[ndarray, "dim text_dim"] | None = None
+    neighbourhood_weight: float = 0.0
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector of one tower."""
+        return int(self.layer0.shape[1])
 
     def project(self, x: Float[ndarray, "rows text_dim"]) -> Float[ndarray, "rows dim"]:
         """Text vectors in the space of the graph tower."""
         for weight in self.projection[:-1]:
             x = np.maximum(x @ weight.T, 0)
         return np.asarray(x @ self.projection[-1].T, dtype=np.float32)
+
+    def project_near(self, x: Float[ndarray, "rows text_dim"]) -> Float[ndarray, "rows near_dim"]:
+        """What the third tower makes of profiles, before they are averaged over the graph; no columns without it."""
+        if self.neighbourhood is None:
+            return np.zeros((len(x), 0), dtype=np.float32)
+        return np.asarray(x @ self.neighbourhood.T, dtype=np.float32)
+
+    def beside(
+        self, joined: Float[ndarray, "rows dim"], near: Float[ndarray, "rows near_dim"]
+    ) -> Float[ndarray, "rows served_dim"]:
+        """Vectors as they are served: their inner product is the weighted mean of the products of both."""
+        own, other = shares_of(self.neighbourhood_weight)
+        return np.concatenate([own * joined, other * near], axis=1, dtype=np.float32)
 
     def scaled(self, x: Float[ndarray, "rows dim"]) -> Float[ndarray, "rows dim"]:
         """The rows as the model compares them: of unit length, unless it has no sphere."""
@@ -47,18 +76,21 @@ class Towers:
     def tensors(self) -> dict[str, ndarray]:
         """Its arrays by name, for a file."""
         named = {f"projection{place}": weight for place, weight in enumerate(self.projection)}
-        return {name: np.ascontiguousarray(array) for name, array in ({"layer0": self.layer0} | named).items()}
+        more = {} if self.neighbourhood is None else {"neighbourhood": self.neighbourhood}
+        return {name: np.ascontiguousarray(array) for name, array in ({"layer0": self.layer0} | named | more).items()}
 
     @property
     def about(self) -> dict[str, Any]:
         """Its other fields, as JSON values."""
-        names = ("n_layers", "include_ego", "text_weight", "propagated_weight", "unit")
+        names = ("n_layers", "include_ego", "text_weight", "propagated_weight", "unit", "neighbourhood_weight")
         return {name: getattr(self, name) for name in names}
 
     @classmethod
     def of(cls, tensors: Mapping[str, ndarray], about: Mapping[str, Any]) -> "Towers":
         """The towers of `tensors` and `about`."""
         weights = sorted(
-            (name for name in tensors if name != "layer0"), key=lambda name: int(name[len("projection") :])
+            (name for name in tensors if name.startswith("projection")),
+            key=lambda name: int(name[len("projection") :]),
         )
-        return cls(tensors["layer0"], tuple(tensors[name] for name in weights), **about)
+        projection = tuple(tensors[name] for name in weights)
+        return cls(tensors["layer0"], projection, neighbourhood=tensors.get("neighbourhood"), **about)

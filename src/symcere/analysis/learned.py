@@ -15,7 +15,7 @@ from symcere.text.features import TextFeatures
 from symcere.towers import Towers
 
 PARTS = ("graph", "text", "neighbours' text")
-"""What a final vector is the sum of; the last is zero unless `propagated_weight` is set."""
+"""What a final vector is the sum of; the last is what `propagated_weight` and the third tower add."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +77,16 @@ class Learned:
         return self.towers.project(self.features)
 
     @cached_property
+    def near_texts(self) -> Float[ndarray, "nodes near_dim"]:
+        """What the third tower makes of each profile, before it is averaged; no columns without it."""
+        return self.towers.project_near(self.features)
+
+    @cached_property
+    def near(self) -> Float[ndarray, "nodes near_dim"]:
+        """Vectors of the third tower, at the length that it gives them."""
+        return self._propagated(self.near_texts, include_ego=True)
+
+    @cached_property
     def told(self) -> Bool[ndarray, " nodes"]:
         """Which nodes have text."""
         return np.asarray(self.features.any(1))
@@ -100,33 +110,44 @@ class Learned:
         return np.asarray(np.maximum(np.linalg.norm(graph + told + heard, axis=1, keepdims=True), 1e-12))
 
     @cached_property
-    def parts(self) -> tuple[Float[ndarray, "nodes dim"], Float[ndarray, "nodes dim"], Float[ndarray, "nodes dim"]]:
+    def parts(
+        self,
+    ) -> tuple[Float[ndarray, "nodes served"], Float[ndarray, "nodes served"], Float[ndarray, "nodes served"]]:
         """What each final vector is the sum of, in the order of PARTS."""
+        towers, blank = self.towers, np.zeros_like(self.near)
         graph, told, heard = (part / self.length for part in self.joined)
-        return graph, told, heard
+        near = towers.scaled(self.near)
+        return towers.beside(graph, blank), towers.beside(told, blank), towers.beside(heard, near)
 
     @cached_property
-    def final(self) -> Float[ndarray, "nodes dim"]:
+    def final(self) -> Float[ndarray, "nodes served"]:
         """The vectors that are served: their inner product over the temperature is the score, but for the dial."""
         return np.concatenate([self.model.user_emb, self.model.item_emb])
 
     def with_features(
         self, node: int, features: Float[ndarray, "variants text_dim"]
-    ) -> Float[ndarray, "variants dim"]:
+    ) -> Float[ndarray, "variants served"]:
         """Final vectors of a node if its profile were another; what its neighbours tell is held as it is."""
         return self.joined_with(self.beside(node), features)
 
-    def beside(self, node: int) -> Float[ndarray, " dim"]:
-        """What the text of a node is joined to: graph and neighbours' text, before the sum is scaled."""
+    def beside(self, node: int) -> Float[ndarray, " unscaled"]:
+        """What the text of a node is joined to: graph and neighbours' text, before the sums are scaled."""
         graph, _, heard = self.joined
-        return np.asarray(graph[node] + heard[node])
+        return np.concatenate([graph[node] + heard[node], self.near[node] - self.near_texts[node] / self.n_averaged])
 
     def joined_with(
-        self, beside: Float[ndarray, " dim"], features: Float[ndarray, "variants text_dim"]
-    ) -> Float[ndarray, "variants dim"]:
+        self, beside: Float[ndarray, " unscaled"], features: Float[ndarray, "variants text_dim"]
+    ) -> Float[ndarray, "variants served"]:
         """Final vectors of what is joined to the text of some profiles."""
-        towers = self.towers
-        return towers.scaled(beside + towers.text_weight * towers.scaled(towers.project(features)))
+        towers, dim = self.towers, self.towers.dim
+        joined = beside[:dim] + towers.text_weight * towers.scaled(towers.project(features))
+        near = beside[dim:] + towers.project_near(features) / self.n_averaged
+        return towers.beside(towers.scaled(joined), towers.scaled(near))
+
+    @property
+    def n_averaged(self) -> int:
+        """Layers in the mean that the third tower takes: the hops, and the node itself."""
+        return self.towers.n_layers + 1
 
     @cached_property
     def sent(self) -> Float[ndarray, "nodes dim"]:
@@ -135,6 +156,12 @@ class Learned:
         if not towers.n_layers:
             return np.zeros_like(towers.layer0)
         return towers.n_layers * self._propagated(towers.layer0, include_ego=True, n_layers=towers.n_layers - 1)
+
+    @cached_property
+    def near_sent(self) -> Float[ndarray, "nodes near_dim"]:
+        """What each node sends on for the third tower: near = (A near_sent + near_texts) / n_averaged."""
+        hops = self.towers.n_layers
+        return hops * self._propagated(self.near_texts, include_ego=True, n_layers=hops - 1)
 
     @cached_property
     def by_item(self) -> csr_array:

@@ -5,7 +5,8 @@ With final vectors f = graph + text (each already over the common length), a sco
     f_u . f_i / temperature + popularity_weight log(1 + degree_i)
 
 and its graph part is graph_u . graph_i plus half of both mixed products: the Shapley value of the graph, exactly.
-Text is the rest, what neighbours tell by `propagated_weight` included. The three parts sum to the score.
+Text is the rest, what neighbours tell (by `propagated_weight`, and in the third tower) included. The three parts
+sum to the score.
 """
 
 import re
@@ -30,6 +31,7 @@ from symcere.text.encoders import Encoder
 from symcere.text.features import TextFeatures
 from symcere.text.profiles import Weighting
 from symcere.text.reader import Reader, Reviews
+from symcere.towers import shares_of
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _LEAST_WORDS, _MOST_CHARS = 3, 280  # of a snippet
@@ -122,7 +124,7 @@ class Taste:
     Args:
         vector: Its inner products with items are scores, over the temperature: the sum of its parts.
         parts: What the graph, the text and the neighbours' text add.
-        beside: What the text is joined to: graph and neighbours' text, before the sum is scaled.
+        beside: What the text is joined to: graph and neighbours' text, before the sums are scaled.
         chosen: Items they chose, ascending.
         sent: What each of these adds through the graph; the rest of that part is their own.
         features: Their profile.
@@ -131,11 +133,11 @@ class Taste:
         user: Index of the user; None for somebody new.
     """
 
-    vector: Float[ndarray, " dim"]
-    parts: tuple[Float[ndarray, " dim"], Float[ndarray, " dim"], Float[ndarray, " dim"]]
-    beside: Float[ndarray, " dim"]
+    vector: Float[ndarray, " served"]
+    parts: tuple[Float[ndarray, " served"], Float[ndarray, " served"], Float[ndarray, " served"]]
+    beside: Float[ndarray, " unscaled"]
     chosen: Int[ndarray, " chosen"]
-    sent: Float[ndarray, "chosen dim"]
+    sent: Float[ndarray, "chosen served"]
     features: Float[ndarray, " text_dim"]
     texts: tuple[str, ...]
     before: float
@@ -251,8 +253,8 @@ class Explainer:
 
         The graph part is what the items send to a user who chose just these (and those of train); the text part is
         the projected mean of the texts (and of the user's train reviews). They are joined as in any user's vector.
-        What `propagated_weight` adds stays as it was, and is nothing for somebody new. A user who did nothing since
-        has exactly the vector that is served.
+        In the third tower, items send what is written of and around them. What `propagated_weight` adds stays as it
+        was, and is nothing for somebody new. A user who did nothing since has exactly the vector that is served.
 
         Args:
             item_ids: Items they chose.
@@ -269,7 +271,7 @@ class Explainer:
         learned, towers, n = self.learned, self.learned.towers, self.learned.n_users
         user = None if user_id is None else learned.model.users.index(user_id)
         item = np.array([learned.model.items.index(item_id) for item_id in item_ids], dtype=np.int64)
-        heard, layer0 = np.zeros((2, learned.final.shape[1]), dtype=np.float32)
+        heard, layer0 = np.zeros((2, towers.dim), dtype=np.float32)
         if user is not None:
             matrix = learned.train.matrix
             item = np.concatenate([matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]], item])
@@ -278,6 +280,7 @@ class Explainer:
         item = np.unique(item)
         weight = 1 / np.sqrt(max(len(item), 1) * np.maximum(learned.degree[n + item], 1))
         sent = weight[:, None] * learned.sent[n + item] / (towers.n_layers + towers.include_ego)
+        near = weight @ learned.near_sent[n + item] / learned.n_averaged
         graph = sent.sum(0) + layer0 / (towers.n_layers + towers.include_ego)
         length = float(np.linalg.norm(graph)) if towers.unit else 1.0
         sent, graph = sent / max(length, 1e-12), graph / max(length, 1e-12)
@@ -285,13 +288,17 @@ class Explainer:
         told = towers.text_weight * towers.scaled(towers.project(features[None]))[0]
         if user is None and not (graph.any() or told.any()):
             raise ConfigError("Name at least one item, or a text with a word that occurs in the reviews.")
-        beside = graph + heard
-        length = max(float(np.linalg.norm(beside + told)), 1e-12) if towers.unit else 1.0
-        parts = (graph / length, told / length, heard / length)
-        vector = np.asarray((beside + told) / length, dtype=np.float32)
+        length = max(float(np.linalg.norm(graph + heard + told)), 1e-12) if towers.unit else 1.0
+        beside = np.concatenate([graph + heard, near])
+        vector = learned.joined_with(beside, features[None])[0]
+        near = towers.scaled((near + towers.project_near(features[None])[0] / learned.n_averaged)[None])
+        blank = np.zeros_like(near)
+        of_graph, of_text = (towers.beside(part[None] / length, blank)[0] for part in (graph, told))
+        parts = (of_graph, of_text, towers.beside(heard[None] / length, near)[0])
+        sent = towers.beside(sent / length, np.repeat(blank, len(sent), axis=0))
         if user is not None and not len(item_ids) and not known:
             vector = learned.final[user]
-        return Taste(vector, parts, beside, item, sent / length, features, known, before, user)
+        return Taste(vector, parts, beside, item, sent, features, known, before, user)
 
     def _profile_of(self, user: int | None, texts: Sequence[str]) -> tuple[ndarray, tuple[str, ...], float]:
         """Mean of a user's train reviews and of more texts; which of these count, and the weight of train."""
@@ -370,7 +377,8 @@ class Explainer:
         if not found:
             return ()
         text = self.reader.encode([sentence for _, sentence in found])
-        projected = learned.towers.project(text)
+        alone = np.zeros(learned.towers.dim + learned.near.shape[1], dtype=np.float32)
+        projected = learned.joined_with(alone, text)
         projected = projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
         support = projected @ (taste - learned.model.user_emb.mean(0)) / learned.model.temperature
         chosen: list[tuple[str, float]] = []
@@ -392,7 +400,8 @@ class Explainer:
         raw = np.linalg.norm(learned.graph[node]) if towers.unit else 1.0
         scale = (towers.n_layers + towers.include_ego) * max(float(raw), 1e-12) * learned.length[node, 0]
         users = np.zeros(learned.n_users)
-        users[others] = weight * (learned.sent[others] @ taste) / (scale * learned.model.temperature)
+        of_graph = shares_of(towers.neighbourhood_weight)[0] * taste[: towers.dim]
+        users[others] = weight * (learned.sent[others] @ of_graph) / (scale * learned.model.temperature)
         return users
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.graph import NormAdj, norm_adj, propagate
-from symcere.losses import Known, info_nce, l2
+from symcere.losses import Known, info_nce, l2, sampled_softmax
 from symcere.models.projection import LeakyTextTower, TextTower
 from symcere.models.tables import Table
 from symcere.recommender import Recommender
@@ -125,7 +125,8 @@ class AlphaRec(nn.Module):
         if self.negatives == "batch":
             softmax = info_nce(final[user], final[item], self.temperature)
         else:
-            softmax = _sampled_softmax(final[user], final[item], final[negative], self.temperature)
+            own, its, unseen = (functional.normalize(final[node], dim=1) for node in (user, item, negative))
+            softmax = sampled_softmax(own, its, unseen, self.temperature)
         return {"softmax": softmax, "l2": l2(layer0[user], layer0[item])}
 
     @torch.no_grad()
@@ -133,14 +134,6 @@ class AlphaRec(nn.Module):
         """Final vectors of users and items: unit rows, zero for a node that no text reaches."""
         final = functional.normalize(self()[1], dim=1)
         return final[: self.n_users], final[self.n_users :]
-
-
-def _sampled_softmax(user: Tensor, item: Tensor, negative: Tensor, temperature: float) -> Tensor:
-    """Mean of logsumexp(own item and all negatives of the batch) - own, over cosines."""
-    user, item, negative = (functional.normalize(side, dim=1) for side in (user, item, negative))
-    own = (user * item).sum(1, keepdim=True) / temperature
-    both = torch.cat([own, user @ negative.T / temperature], dim=1)
-    return (torch.logsumexp(both, 1) - own[:, 0]).mean()
 
 
 def user_profiles(

@@ -122,6 +122,15 @@ def bench(
     k_core: KCoreOption = 5,
     seed: Seed = 0,
     seeds: Seeds = 3,
+    twin_seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--twin-seeds",
+            min=1,
+            help="Fit the twins under the first so many seeds alone; they are compared with SymCERE under the same.",
+            show_default="as --seeds",
+        ),
+    ] = None,
     encoder: EncoderOption = "auto",
     columns: Columns = None,
     source: SourceOption = None,
@@ -147,7 +156,8 @@ def bench(
     with on_device(device), interruptible(), ScreenWatch(quiet=quiet) as watch:
         page = run_bench(
             data, out, watch, splittings=splittings, encoding=encoding_of(encoder), cache=cache,
-            systems=chosen, tuned=tuned, twins_too=ablation, command=shlex.join(["symcere", *sys.argv[1:]]),
+            systems=chosen, tuned=tuned, twins_too=ablation, twin_seeds=twin_seeds,
+            command=shlex.join(["symcere", *sys.argv[1:]]),
         )  # fmt: skip
         for sentence in page.notes:
             watch.console.print(f"[yellow]Note[/] {escape(sentence)}", soft_wrap=True)

@@ -45,6 +45,7 @@ class Outcome:
         n_reviews: Reviews after the filters.
         warnings: What results on this split cannot promise.
         skipped: System -> why it was left out.
+        controls: Ours and its twins where these have fewer seeds: what each part is worth is told by these alone.
     """
 
     dataset: str
@@ -60,6 +61,12 @@ class Outcome:
     n_reviews: int
     warnings: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    controls: "Outcome | None" = None
+
+    @property
+    def with_twins(self) -> "Outcome":
+        """The results that hold ours and its twins under the same seeds."""
+        return self.controls or self
 
     @property
     def name(self) -> str:

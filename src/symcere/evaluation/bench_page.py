@@ -122,7 +122,7 @@ class BenchPage:
     @cached_property
     def against_twins(self) -> dict[Outcome, dict[str, Comparison]]:
         """For each outcome, twin -> comparison: another family."""
-        return {outcome: against(outcome, self.ours, self.twins, self.label) for outcome in self.outcomes}
+        return {outcome: against(outcome.with_twins, self.ours, self.twins, self.label) for outcome in self.outcomes}
 
     def of_split(self, split: str | None) -> list[Outcome]:
         """The outcomes of one split, or all."""
@@ -242,11 +242,19 @@ def _section(page: BenchPage, split: str | None) -> Section:
         gains_table(summary, key=f"{word}-gains", by_split=by_split),
     ]
     if page.twins:
-        means = mean_tests(outcomes, ours, page.twins, page.label)
+        with_twins = [outcome.with_twins for outcome in outcomes]
+        means = mean_tests(with_twins, ours, page.twins, page.label)
         tests = [page.against_twins[outcome] for outcome in outcomes]
         tables.append(
             ablation_table(
-                outcomes, ours, page.twins, tests, means, key=f"{word}-ablation", label=page.label, by_split=by_split
+                with_twins,
+                ours,
+                page.twins,
+                tests,
+                means,
+                key=f"{word}-ablation",
+                label=page.label,
+                by_split=by_split,
             )
         )
     tables.append(popularity_table(outcomes, systems, key=f"{word}-popularity", ours=ours))
@@ -260,6 +268,13 @@ def _section(page: BenchPage, split: str | None) -> Section:
                 popularity_table([outcome], [*systems, *page.twins], key=f"{key}-popularity", ours=ours),
                 settings_table(outcome, key=f"{key}-settings", ours=ours),
             ]
+            if outcome.controls:
+                details += [
+                    popularity_table(
+                        [outcome.controls], [ours, *page.twins], key=f"{key}-twins-popularity", ours=ours
+                    ),
+                    settings_table(outcome.controls, key=f"{key}-twins-settings", ours=ours),
+                ]
     return Section(
         title="All splits together" if by_split else f"Split: {split}",
         verdict=verdict(summary),

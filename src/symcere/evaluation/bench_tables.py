@@ -275,6 +275,8 @@ def data_table(outcomes: Sequence[Outcome], *, key: str) -> Table:
     for outcome in outcomes:
         counts = (outcome.n_reviews, outcome.n_users, outcome.n_items, len(outcome.report.users))
         seeds, skipped = ", ".join(map(str, outcome.seeds)), ", ".join(outcome.skipped)
+        if outcome.controls:
+            seeds += f"; twins {', '.join(map(str, outcome.controls.seeds))}"
         texts = (outcome.split, *(f"{count:,}" for count in counts), seeds, skipped or "none")
         rows.append((Cell(outcome.dataset), *(Cell(text) for text in texts)))
     head = ("data set", "split", "reviews", "users", "items", "users tested", "seeds", "skipped systems")
@@ -293,8 +295,10 @@ def results_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
     """
     rows = [
         (outcome.split, outcome.dataset, system, seed, label, value)
-        for outcome in outcomes
+        for whole in outcomes
+        for outcome in (whole, *([whole.controls] if whole.controls else []))
         for system, labels in outcome.report.by_seed.items()
+        if outcome is whole or not whole.has(system)
         for label, values in labels.items()
         for seed, value in zip(outcome.seeds, values, strict=True)
     ]

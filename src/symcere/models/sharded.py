@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from symcere.graph import ShardedAdj
-from symcere.losses import Known, Part, bpr_of_rows, known_mass, l2, symmetric_nce
+from symcere.losses import Known, Part, bpr_of_rows, known_mass, l2, sampled_softmax, symmetric_nce
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
 from symcere.models.symcere import SymcereModel
@@ -41,7 +41,7 @@ class ShardedSymcere(SymcereModel):
     @property
     def replicated(self) -> tuple[Tensor, ...]:
         """Parameters that every worker holds whole: each knows a part of their gradient."""
-        return tuple(self.text.weights)
+        return (*self.text.weights, *(self.neighbourhood.weights if self.neighbourhood else ()))
 
     def terms(
         self,
@@ -58,7 +58,7 @@ class ShardedSymcere(SymcereModel):
         users, items, known, pairs = self._once(user, item, known)
         node = torch.cat([users, items, negative])
         sizes = [len(users), len(items), len(negative)]
-        g_node, t_node = g[node], more[0][node] if more else self._texts_at(node)
+        g_node, t_node = g[node], more[0][node] if more else self._texts_at(node, self.text)
         final = self._fuse(g_node, t_node, more[1][node] if more else None)
         g_user, g_item, _ = torch.split(g_node, sizes)
         t_user, t_item, _ = torch.split(t_node, sizes)
@@ -69,22 +69,28 @@ class ShardedSymcere(SymcereModel):
         mine = self.shard.workers.share(len(user))
         share = (mine.stop - mine.start) / len(user)
         bpr = final.sum() * 0
+        near = self._texts_at(node, self.neighbourhood) if self.neighbourhood else final
+        softmax = near.sum() * 0
         if share:
+            near_user, near_item, near_negative = torch.split(near, sizes)
+            of_pair = near_user[pairs.user[mine]], near_item[pairs.item[mine]], near_negative
+            softmax = sampled_softmax(*of_pair, self.temperature or 1.0) * share
             of_pair = final_user[pairs.user[mine]], final_item[pairs.item[mine]], final_negative[mine]
             bpr = bpr_of_rows(*of_pair, self.temperature or 1.0) * share
         own = ego.owned(self.shard.mine(torch.cat([user, item]))[1])
-        return {
+        terms = {
             "cross": (graph_text + self._nce(t_user, g_item, known, pairs, user_text)) / 2,
             "intra_graph": self._nce(g_user, g_item, known, pairs, torch.ones_like(user_text)),
             "intra_text": self._nce(t_user, t_item, known, pairs, both),
             "bpr": bpr,
             "l2": l2(own) * len(own) / len(user) if len(own) else own.sum() * 0,
         }
+        return terms | ({"neighbourhood": softmax} if self.neighbourhood else {})
 
-    def _texts_at(self, node: Tensor) -> Tensor:
-        """Text vectors of nodes, each projected by who owns its profile."""
+    def _texts_at(self, node: Tensor, tower: TextTower) -> Tensor:
+        """Vectors of nodes by a tower over profiles, each projected by who owns its profile."""
         place, row = self.shard.mine(node)
-        own = self._scaled(self.text(row))
+        own = self._scaled(tower(row))
         return summed(own.new_zeros((len(node), own.shape[1])).index_copy(0, place, own), self.shard.workers)
 
     def _nce(self, a: Tensor, c: Tensor, known: Known, pairs: Any, has_text: Tensor) -> Tensor:

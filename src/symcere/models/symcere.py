@@ -9,11 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from symcere.graph import propagate
-from symcere.losses import Known, PairRows, bpr_of_rows, inner_product_nce, known_mass, l2, sincere_nce, symmetric_nce
+from symcere.losses import (
+    Known,
+    PairRows,
+    bpr_of_rows,
+    inner_product_nce,
+    known_mass,
+    l2,
+    sampled_softmax,
+    sincere_nce,
+    symmetric_nce,
+)
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
 from symcere.models.tables import Table
-from symcere.towers import Towers
+from symcere.towers import Towers, shares_of
 
 Positives: TypeAlias = Literal["own", "known"]
 Pairs: TypeAlias = Literal["user_item", "same_entity"]
@@ -24,6 +34,10 @@ class SymcereModel(nn.Module):
 
     p is the mean over the hops of t propagated over the graph: for an item, what the users who chose it write, and
     what is written of the other items they chose. Only the ranking term and the score read it.
+
+    Beside these may stand a third tower: profiles averaged over the hops of the graph, themselves included, under a
+    projection of their own. It learns alone, by a softmax against uniformly drawn items, and its cosine is in the
+    score: what is served is both vectors, end to end.
 
     Args:
         graph: The graph tower.
@@ -39,10 +53,13 @@ class SymcereModel(nn.Module):
         text_in_graph: Weight of the projected profiles in layer 0 of the graph tower.
         distinct: Whether the users and items of a batch are taken once each: faster, and the same where all pairs
             of the batch itself are among the known ones, and the profiles of a node are the same in all its pairs.
+        neighbourhood: The third tower, over averaged profiles of the same nodes.
+        neighbourhood_weight: Weight of its cosine beside that of the final vector of the others.
 
     Source:
         Suzumura et al., SymCERE, arXiv 2504.02195: cross-modal, intra-modal and ranking terms on unit vectors with
-        known pairs masked. Towers, pairing and score are ours (docs/method.md).
+        known pairs masked. Towers, pairing and score are ours (docs/method.md). The third tower is AlphaRec's idea
+        (Sheng et al., ICLR 2025).
     """
 
     def __init__(
@@ -59,9 +76,12 @@ class SymcereModel(nn.Module):
         unit: bool = True,
         text_in_graph: float = 0.0,
         distinct: bool = False,
+        neighbourhood: TextTower | None = None,
+        neighbourhood_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.graph, self.text, self.n_users = graph, text, n_users
+        self.neighbourhood, self.neighbourhood_weight = neighbourhood, neighbourhood_weight
         self.softmax_temperature, self.text_weight = temperature, text_weight
         self.propagated_weight = propagated_weight
         self.pairs, self.unit, self.text_in_graph = pairs, unit, text_in_graph
@@ -89,7 +109,7 @@ class SymcereModel(nn.Module):
         known: Known,
         tables: Sequence[Table],
     ) -> dict[str, Float[Tensor, ""]]:
-        """Unweighted loss terms of a batch: "cross", "intra_graph", "intra_text", "bpr", "l2"."""
+        """Unweighted loss terms of a batch: "cross", "intra_graph", "intra_text", "bpr", "l2" and "neighbourhood"."""
         item, negative = item + self.n_users, negative + self.n_users
         g, ego, *more = tables
         t, p = more or (None, None)
@@ -108,13 +128,18 @@ class SymcereModel(nn.Module):
             cross = self._nce(g_user, t_user, known, pairs, user_text)
             cross = cross + self._nce(g_item, t_item, known, pairs, item_text)
         own_user, own_item = final_user.index_select(0, pairs.user), final_item.index_select(0, pairs.item)
-        return {
+        terms = {
             "cross": cross / 2,
             "intra_graph": self._nce(g_user, g_item, known, pairs, torch.ones_like(user_text)),
             "intra_text": self._nce(t_user, t_item, known, pairs, user_text & item_text),
             "bpr": bpr_of_rows(own_user, own_item, final_negative, self.temperature or 1.0),
             "l2": l2(ego[user], ego[item]),
         }
+        if self.neighbourhood:
+            near_user, near_item, near_negative = (self._near(node) for node in (users, items, negative))
+            near = near_user.index_select(0, pairs.user), near_item.index_select(0, pairs.item), near_negative
+            terms["neighbourhood"] = sampled_softmax(*near, self.temperature or 1.0)
+        return terms
 
     def _texts_of(self, users: Tensor, items: Tensor, t: Table | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Text vectors of the users and items of a batch's pairs, and which of them have text."""
@@ -166,15 +191,28 @@ class SymcereModel(nn.Module):
         fused = g + self.text_weight * t
         return self._scaled(fused if p is None else fused + self.propagated_weight * p)
 
+    def _near(self, node: Tensor | None = None) -> Tensor:
+        """Vectors of nodes by the third tower."""
+        assert self.neighbourhood is not None  # the caller saw to it
+        return self._scaled(self.neighbourhood(node))
+
+    def _served(self, final: Tensor) -> Tensor:
+        """Final vectors, with those of the third tower behind them."""
+        if not self.neighbourhood:
+            return final
+        own, other = shares_of(self.neighbourhood_weight)
+        return torch.cat([own * final, other * self._near()], dim=1)
+
     def _all_rows(self, x: Tensor) -> Tensor:
         """Rows of all nodes, where a worker holds but some of them."""
         return x
 
     @torch.no_grad()
-    def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
+    def embeddings(self) -> tuple[Float[Tensor, "n_users served_dim"], Float[Tensor, "n_items served_dim"]]:
         """Final vectors of users and items: unit rows, zero for a node with neither neighbours nor text."""
         t = self._scaled(self.text())
-        final = self._all_rows(self._fuse(self._graph(), t, self._propagated(t) if self.propagated_weight else None))
+        final = self._fuse(self._graph(), t, self._propagated(t) if self.propagated_weight else None)
+        final = self._all_rows(self._served(final))
         return final[: self.n_users], final[self.n_users :]
 
     @torch.no_grad()
@@ -189,6 +227,8 @@ class SymcereModel(nn.Module):
             self.text_weight,
             self.propagated_weight,
             self.unit,
+            self.neighbourhood.weights[0].cpu().numpy().copy() if self.neighbourhood else None,
+            self.neighbourhood_weight if self.neighbourhood else 0.0,
         )
 
     @torch.no_grad()

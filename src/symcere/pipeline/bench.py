@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from symcere.data.dataset import Split
 from symcere.data.ingest import Ingestion
 from symcere.errors import ConfigError, DataError
 from symcere.evaluation.bench import Outcome
 from symcere.evaluation.bench_page import BenchPage, paired_to_csv, to_csv, to_html, to_latex, to_markdown
 from symcere.evaluation.compare import report_of
 from symcere.manifest import write_file
-from symcere.pipeline.stages import Encoding, Splitting, divide, encode, fit_all, ingest
+from symcere.pipeline.stages import Encoding, Fitted, Splitting, divide, encode, fit_all, ingest
 from symcere.pipeline.systems import OURS, System, baselines, cosine_at_test, ours, twins
 from symcere.pipeline.tune import Seeded, read_tuned, tuned_system
 from symcere.pipeline.workspace import Watch, Workspace, remove_unfinished
@@ -48,6 +49,7 @@ def outcomes_of(
     encoding: Encoding,
     cache: Path,
     systems: Sequence[System],
+    twin_seeds: int | None = None,
 ) -> tuple[list[Outcome], list[str]]:
     """Fit and measure all systems on one data set under every split.
 
@@ -59,6 +61,7 @@ def outcomes_of(
         encoding: How reviews become text features.
         cache: Root folder of the vector cache.
         systems: What to fit, ours among them.
+        twin_seeds: Fit twins and controls under the first so many seeds alone; under all of them if left out.
 
     Returns:
         One outcome a split, and a sentence for each split that these data do not allow.
@@ -74,26 +77,48 @@ def outcomes_of(
         except DataError as error:
             impossible.append(f"{data.name}, {splitting.name}: {error}")
             continue
-        done = fit_all(workspace, divided, seeds, encoding, cache, systems)
-        train = divided[0][0].train
-        found.append(
-            Outcome(
-                dataset=data.name,
-                split=splitting.name,
-                seeds=tuple(seeds),
-                report=report_of(done.runs),
-                settings=done.settings,
-                valid=done.means("valid_ndcg@10"),
-                seconds=done.means("fit_seconds"),
-                dials=done.dials,
-                n_users=len(train.users),
-                n_items=len(train.items),
-                n_reviews=reviews.steps[-1].n_reviews,
-                warnings=(*divided[0][0].warnings, *splitting.warnings(seeds)),
-                skipped=done.skipped,
-            )
-        )
+        few = min(twin_seeds or len(seeds), len(seeds))
+        groups = [(systems, len(seeds))]
+        if few < len(seeds) and any(is_control(system) for system in systems):
+            groups = [
+                ([system for system in systems if not is_control(system)], len(seeds)),
+                ([system for system in systems if is_control(system) or system.name == OURS], few),
+            ]
+        measured = []
+        for chosen, n in groups:
+            done = fit_all(workspace, divided[:n], seeds[:n], encoding, cache, chosen)
+            measured.append(_outcome(data, splitting, seeds[:n], divided[0][0], done, reviews.steps[-1].n_reviews))
+        outcome, *controls = measured
+        if controls:
+            outcome = replace(outcome, controls=controls[0], skipped={**outcome.skipped, **controls[0].skipped})
+        found.append(outcome)
     return found, impossible
+
+
+def is_control(system: System) -> bool:
+    """Whether it is a twin of SymCERE or another control: such names have a colon."""
+    return ":" in system.name
+
+
+def _outcome(
+    data: BenchData, splitting: Splitting, seeds: Sequence[int], first: Split, done: Fitted, n_reviews: int
+) -> Outcome:
+    """What was measured on one data set under one split; `first` is the split of the first seed."""
+    return Outcome(
+        dataset=data.name,
+        split=splitting.name,
+        seeds=tuple(seeds),
+        report=report_of(done.runs),
+        settings=done.settings,
+        valid=done.means("valid_ndcg@10"),
+        seconds=done.means("fit_seconds"),
+        dials=done.dials,
+        n_users=len(first.train.users),
+        n_items=len(first.train.items),
+        n_reviews=n_reviews,
+        warnings=(*first.warnings, *splitting.warnings(seeds)),
+        skipped=done.skipped,
+    )
 
 
 def bench(
@@ -108,6 +133,7 @@ def bench(
     tuned: Path,
     twins_too: bool,
     command: str,
+    twin_seeds: int | None = None,
 ) -> BenchPage:
     """Run the benchmark and write its pages.
 
@@ -122,6 +148,7 @@ def bench(
         tuned: Folder of tuned settings, a file a data set; where there is none, systems stay as they are.
         twins_too: Whether to add the twins of SymCERE and other controls.
         command: The command line, for the page.
+        twin_seeds: Fit twins and controls under the first so many seeds alone; under all of them if left out.
 
     Returns:
         The page; its notes say what the data did not allow.
@@ -143,6 +170,7 @@ def bench(
             encoding=encoding,
             cache=cache,
             systems=chosen[data.slug],
+            twin_seeds=twin_seeds,
         )
         outcomes += found
         impossible += refused
@@ -187,7 +215,13 @@ def bench_page(outcomes: Sequence[Outcome], command: str, tuned: Sequence[Path])
     Returns:
         The page.
     """
-    names = list(dict.fromkeys(name for outcome in outcomes for name in (*outcome.report.systems, *outcome.skipped)))
+    names = list(
+        dict.fromkeys(
+            name
+            for outcome in outcomes
+            for name in (*outcome.report.systems, *outcome.with_twins.report.systems, *outcome.skipped)
+        )
+    )
     controls = [name for name in names if ":" in name]
     return BenchPage(
         title="SymCERE and its baselines",

@@ -91,6 +91,9 @@ class SymcereSettings(GraphSettings):
     """Weight of the unit text vector beside the unit graph vector in the final vector."""
     propagated_weight: Weight = 0.0
     """Weight of the propagated text vector beside both."""
+    neighbourhood_weight: Weight = 1.0
+    """Weight of the third tower, text averaged over the graph, in the score; 0 for none. With it a vector is twice as
+    long."""
     hidden: Annotated[int, Field(ge=0, le=65_536)] = 0
     """Width of a hidden layer in the text projection; 0 for a linear projection."""
     mask: Mask = "history"
@@ -123,6 +126,7 @@ class SymcereSettings(GraphSettings):
             "intra_text": self.w_intra_text,
             "bpr": self.w_bpr,
             "l2": self.w_l2,
+            "neighbourhood": 1.0,  # its parameters have no other term, and Adam knows no scale
         }
 
 
@@ -136,6 +140,7 @@ SPACE: Space = {
     "w_bpr": Real(0.05, 3.0, log=True),
     "mask": Choice(("history", "same_item", "none")),
     "propagated_weight": Choice((0.0, 0.5, 1.0, 3.0, 8.0)),
+    "neighbourhood_weight": Choice((0.5, 1.0, 2.0)),
 }
 """What a search may move of SymCERE."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut, known_matrix
 from symcere.errors import ConfigError, DivergedError
-from symcere.graph import ShardedAdj, norm_adj
+from symcere.graph import ShardedAdj, norm_adj, propagate
 from symcere.losses import Known
 from symcere.manifest import code_digest, digest, digest_array
 from symcere.models.lightgcn import GraphTower
@@ -103,11 +103,17 @@ def symcere_model(
     Raises:
         ConfigError: If text and train do not fit together, or several workers cannot fit under these settings.
     """
+    if current_workers().size > 1:
+        _check_shared(settings)
     graph = graph_tower(train, settings, generator)
     left_out = without_own(train, text) if settings.leave_one_out else None
     shard = graph.adj.shard if isinstance(graph.adj, ShardedAdj) else None
     features = profiles(train, text, shard.own if shard else None)
     tower = TextTower(features, settings.dim, settings.hidden, generator, left_out)
+    near = None
+    if settings.neighbourhood_weight:
+        averaged = propagate(graph.adj, features, settings.n_layers, include_ego=True)
+        near = TextTower(averaged, settings.dim, 0, generator)
     how: dict[str, Any] = {
         "temperature": settings.temperature,
         "text_weight": settings.text_weight,
@@ -117,9 +123,15 @@ def symcere_model(
         "unit": settings.unit,
         "text_in_graph": settings.w_text_in_graph,
         "distinct": settings.mask == "history" and not settings.leave_one_out,
+        "neighbourhood": near,
+        "neighbourhood_weight": settings.neighbourhood_weight,
     }
     if not shard:
         return SymcereModel(graph, tower, len(train.users), **how)
+    return ShardedSymcere(graph, tower, len(train.users), told(text), **how)
+
+
+def _check_shared(settings: SymcereSettings) -> None:
     default = SymcereSettings()
     for name in ("positives", "pairs", "unit", "leave_one_out", "w_text_in_graph"):
         if getattr(settings, name) != getattr(default, name):
@@ -127,7 +139,6 @@ def symcere_model(
                 f"Several workers fit SymCERE with {name}={getattr(default, name)!r} alone; found "
                 f"{getattr(settings, name)!r}. Take one worker."
             )
-    return ShardedSymcere(graph, tower, len(train.users), told(text), **how)
 
 
 def optimise(
