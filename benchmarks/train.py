@@ -273,7 +273,7 @@ def one_size(n: int, system: str) -> dict[str, Any]:
     return {
         "n": n_train,
         "nodes": len(split.train.users) + len(split.train.items),
-        "layers": settings.n_layers * (2 if system == "symcere" else 1),  # text is propagated, too
+        "layers": settings.n_layers,
         "steps": math.ceil(math.ceil(n_train / settings.batch_size) / settings.batches_per_step(n_train)),
         "seconds": learning[-1],
         "evaluation": told[-1].seconds - sum(learning),

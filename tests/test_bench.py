@@ -268,7 +268,14 @@ def test_twins_of_fewer_seeds_are_compared_under_those_alone():
     expected = few.per_user("symcere") - few.per_user("symcere:no_mask")
     assert found["symcere:no_mask"].test.difference == pytest.approx(expected.mean())
     ablation = next(table for table in page.sections[0].tables if table.key == "random-ablation")
+    assert ablation.note.endswith("Both under seeds 0, 1.")
     assert ablation.rows[0][-1].text == f"{few.mean('symcere') - few.mean('symcere:no_mask'):+.4f}"
+    without = BenchPage("T", "c", (replace(whole, controls=None),), "symcere", BASELINES, TWINS)
+    assert [table.key for table in without.sections[0].tables] == [
+        "random-accuracy",
+        "random-gains",
+        "random-popularity",
+    ]
     (base,) = page.against_baselines.values()
     expected = whole.per_user("symcere") - whole.per_user("light_gcn")
     assert base["light_gcn"].test.difference == pytest.approx(expected.mean())

@@ -241,8 +241,8 @@ def _section(page: BenchPage, split: str | None) -> Section:
         accuracy_table(summary, key=f"{word}-accuracy", by_split=by_split),
         gains_table(summary, key=f"{word}-gains", by_split=by_split),
     ]
-    if page.twins:
-        with_twins = [outcome.with_twins for outcome in outcomes]
+    with_twins = [outcome.with_twins for outcome in outcomes]
+    if any(outcome.has(name) for outcome in with_twins for name in page.twins):
         means = mean_tests(with_twins, ours, page.twins, page.label)
         tests = [page.against_twins[outcome] for outcome in outcomes]
         tables.append(

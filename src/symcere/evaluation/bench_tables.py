@@ -173,6 +173,9 @@ def ablation_table(
         f"p < 0.05 after Holm over the twins of the data set ({_families(tests)}). The p of the mean is by z over "
         "users, Holm over the twins here; its interval is of that one difference, not corrected."
     )
+    seeds = {outcome.seeds for outcome in outcomes}
+    if len(seeds) == 1:
+        note += f" Both under seeds {', '.join(map(str, seeds.pop()))}."
     head = ("twin", "mean difference", "95 % interval", "p (Holm)", "win–tie–loss", *names)
     return Table(key, f"{ours} minus each twin", note, head, tuple(rows))
 
