@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import symcere as sc
@@ -60,6 +61,22 @@ def test_pages_are_written_and_a_second_run_finds_all_up_to_date(file, symcere, 
     assert "Page: runs/bench/bench.html" in out
     assert {path: path.stat().st_mtime_ns for path in folder.glob("world/stages/*/manifest.json")} == before
     assert err.count("up to date") == len(err.splitlines()) == len(before)
+
+
+def test_twins_may_have_fewer_seeds_than_the_rest(file, symcere, tmp_path):
+    tuned(tmp_path, "world")
+    quick = ["--systems", "popularity", "--encoder", "tfidf", "--quiet"]
+    code, _, err = symcere("bench", f"World={file}@5", *quick, "--seeds", 2, "--twin-seeds", 1)
+    assert code == 0, err
+    folder = tmp_path / "runs" / "bench"
+    rows = pl.read_csv(folder / "results.csv").filter(pl.col("measure") == "ndcg@10")
+    seeds = {name: set(mine["seed"]) for (name,), mine in rows.group_by("system")}
+    assert seeds["symcere"] == seeds["popularity"] == {0, 1}
+    assert {tuple(of_one) for name, of_one in seeds.items() if ":" in name} == {(0,)}
+    assert len(manifests(folder / "world", "symcere")) == 2, (
+        "SymCERE is fitted once a seed, not once more beside twins"
+    )
+    assert "Both under seeds 0." in (folder / "bench.md").read_text()
 
 
 def test_the_page_says_that_seeds_repeat_a_split_that_has_none(file, symcere, tmp_path):

@@ -265,7 +265,12 @@ def _section(page: BenchPage, split: str | None) -> Section:
             key = f"{word}-{place + 1}"
             details += [
                 paired_tests_table(outcome, families, key=f"{key}-tests"),
-                popularity_table([outcome], [*systems, *page.twins], key=f"{key}-popularity", ours=ours),
+                popularity_table(
+                    [outcome],
+                    [*systems, *(name for name in page.twins if outcome.has(name) or not outcome.controls)],
+                    key=f"{key}-popularity",
+                    ours=ours,
+                ),
                 settings_table(outcome, key=f"{key}-settings", ours=ours),
             ]
             if outcome.controls:

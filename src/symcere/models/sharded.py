@@ -62,21 +62,20 @@ class ShardedSymcere(SymcereModel):
         final = self._fuse(g_node, t_node, more[1][node] if more else None)
         g_user, g_item, _ = torch.split(g_node, sizes)
         t_user, t_item, _ = torch.split(t_node, sizes)
-        final_user, final_item, final_negative = torch.split(final, sizes)
         user_text, item_text = self.text.told[users][pairs.user], self.text.told[items][pairs.item]
         both = user_text & item_text
         graph_text = self._nce(g_user, t_item, known, pairs, item_text)
         mine = self.shard.workers.share(len(user))
         share = (mine.stop - mine.start) / len(user)
+
+        def of_mine(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            of_user, of_item, of_negative = torch.split(rows, sizes)
+            return of_user[pairs.user[mine]], of_item[pairs.item[mine]], of_negative
+
         bpr = final.sum() * 0
-        near = self._texts_at(node, self.neighbourhood) if self.neighbourhood else final
-        softmax = near.sum() * 0
         if share:
-            near_user, near_item, near_negative = torch.split(near, sizes)
-            of_pair = near_user[pairs.user[mine]], near_item[pairs.item[mine]], near_negative
-            softmax = sampled_softmax(*of_pair, self.temperature or 1.0) * share
-            of_pair = final_user[pairs.user[mine]], final_item[pairs.item[mine]], final_negative[mine]
-            bpr = bpr_of_rows(*of_pair, self.temperature or 1.0) * share
+            own_user, own_item, final_negative = of_mine(final)
+            bpr = bpr_of_rows(own_user, own_item, final_negative[mine], self.temperature or 1.0) * share
         own = ego.owned(self.shard.mine(torch.cat([user, item]))[1])
         terms = {
             "cross": (graph_text + self._nce(t_user, g_item, known, pairs, user_text)) / 2,
@@ -85,7 +84,11 @@ class ShardedSymcere(SymcereModel):
             "bpr": bpr,
             "l2": l2(own) * len(own) / len(user) if len(own) else own.sum() * 0,
         }
-        return terms | ({"neighbourhood": softmax} if self.neighbourhood else {})
+        if self.neighbourhood:
+            near = self._texts_at(node, self.neighbourhood)
+            softmax = sampled_softmax(*of_mine(near), self.temperature or 1.0) * share if share else near.sum() * 0
+            terms["neighbourhood"] = softmax
+        return terms
 
     def _texts_at(self, node: Tensor, tower: TextTower) -> Tensor:
         """Vectors of nodes by a tower over profiles, each projected by who owns its profile."""

@@ -69,6 +69,9 @@ def outcomes_of(
     workspace = Workspace(folder / data.slug, watch)
     remove_unfinished(workspace.folder)
     reviews, ingested = ingest(workspace, data.what)
+    # the same features for both groups below, or SymCERE would be fitted once more beside its twins
+    reads_reviews = encoding.leave_one_out or any(system.needs_reviews for system in systems)
+    encoding = replace(encoding, leave_one_out=reads_reviews)
     found: list[Outcome] = []
     impossible: list[str] = []
     for splitting, seeds in splittings:
