@@ -276,6 +276,10 @@ def test_twins_of_fewer_seeds_are_compared_under_those_alone():
         "random-gains",
         "random-popularity",
     ]
+    tables = {table.key: {row[0].text for row in table.rows} for table in page.sections[0].details}
+    assert tables["random-1-popularity"] == {"symcere", *BASELINES}
+    assert tables["random-1-twins-popularity"] == {"symcere", *TWINS}
+    assert TWINS[0] in tables["random-1-twins-settings"]
     (base,) = page.against_baselines.values()
     expected = whole.per_user("symcere") - whole.per_user("light_gcn")
     assert base["light_gcn"].test.difference == pytest.approx(expected.mean())

@@ -66,6 +66,8 @@ def test_what_a_node_hears_is_what_its_neighbours_send(split, text, quick, chang
     near = (adj @ learned.near_sent + learned.near_texts) / learned.n_averaged
     assert near.shape == learned.near.shape == (n, towers.dim if towers.neighbourhood_weight else 0)
     assert np.abs(near - learned.near).max(initial=0) < 1e-5
+    told_by_others = (adj @ learned.near_sent)[7] / learned.n_averaged
+    assert np.abs(learned.beside(7)[towers.dim :] - told_by_others).max(initial=0) < 1e-5
 
 
 def test_a_recommender_of_another_fit_or_without_towers_is_refused(split, text, model):

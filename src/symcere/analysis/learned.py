@@ -152,16 +152,19 @@ class Learned:
     @cached_property
     def sent(self) -> Float[ndarray, "nodes dim"]:
         """What each node sends to its neighbours over all hops: graph = (A sent [+ layer 0]) / layers in the mean."""
-        towers = self.towers
-        if not towers.n_layers:
-            return np.zeros_like(towers.layer0)
-        return towers.n_layers * self._propagated(towers.layer0, include_ego=True, n_layers=towers.n_layers - 1)
+        return self._sent(self.towers.layer0)
 
     @cached_property
     def near_sent(self) -> Float[ndarray, "nodes near_dim"]:
         """What each node sends on for the third tower: near = (A near_sent + near_texts) / n_averaged."""
+        return self._sent(self.near_texts)
+
+    def _sent(self, layer0: Float[ndarray, "nodes dim"]) -> Float[ndarray, "nodes dim"]:
+        """The sum of A^l layer0 over all hops but the last."""
         hops = self.towers.n_layers
-        return hops * self._propagated(self.near_texts, include_ego=True, n_layers=hops - 1)
+        if not hops:
+            return np.zeros_like(layer0)
+        return hops * self._propagated(layer0, include_ego=True, n_layers=hops - 1)
 
     @cached_property
     def by_item(self) -> csr_array:

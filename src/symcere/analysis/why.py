@@ -290,14 +290,13 @@ class Explainer:
             raise ConfigError("Name at least one item, or a text with a word that occurs in the reviews.")
         length = max(float(np.linalg.norm(graph + heard + told)), 1e-12) if towers.unit else 1.0
         beside = np.concatenate([graph + heard, near])
-        vector = learned.joined_with(beside, features[None])[0]
         near = towers.scaled((near + towers.project_near(features[None])[0] / learned.n_averaged)[None])
         blank = np.zeros_like(near)
         of_graph, of_text = (towers.beside(part[None] / length, blank)[0] for part in (graph, told))
         parts = (of_graph, of_text, towers.beside(heard[None] / length, near)[0])
         sent = towers.beside(sent / length, np.repeat(blank, len(sent), axis=0))
-        if user is not None and not len(item_ids) and not known:
-            vector = learned.final[user]
+        untouched = user is not None and not len(item_ids) and not known
+        vector = learned.final[user] if untouched else np.asarray(parts[0] + parts[1] + parts[2], dtype=np.float32)
         return Taste(vector, parts, beside, item, sent, features, known, before, user)
 
     def _profile_of(self, user: int | None, texts: Sequence[str]) -> tuple[ndarray, tuple[str, ...], float]:
@@ -377,8 +376,7 @@ class Explainer:
         if not found:
             return ()
         text = self.reader.encode([sentence for _, sentence in found])
-        alone = np.zeros(learned.towers.dim + learned.near.shape[1], dtype=np.float32)
-        projected = learned.joined_with(alone, text)
+        projected = learned.joined_with(np.zeros_like(taste), text)
         projected = projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
         support = projected @ (taste - learned.model.user_emb.mean(0)) / learned.model.temperature
         chosen: list[tuple[str, float]] = []

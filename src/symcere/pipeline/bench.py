@@ -82,10 +82,10 @@ def outcomes_of(
             continue
         few = min(twin_seeds or len(seeds), len(seeds))
         groups = [(systems, len(seeds))]
-        if few < len(seeds) and any(is_control(system) for system in systems):
+        if few < len(seeds) and any(is_control(system.name) for system in systems):
             groups = [
-                ([system for system in systems if not is_control(system)], len(seeds)),
-                ([system for system in systems if is_control(system) or system.name == OURS], few),
+                ([system for system in systems if not is_control(system.name)], len(seeds)),
+                ([system for system in systems if is_control(system.name) or system.name == OURS], few),
             ]
         measured = []
         for chosen, n in groups:
@@ -98,9 +98,9 @@ def outcomes_of(
     return found, impossible
 
 
-def is_control(system: System) -> bool:
-    """Whether it is a twin of SymCERE or another control: such names have a colon."""
-    return ":" in system.name
+def is_control(name: str) -> bool:
+    """Whether a system is a twin of SymCERE or another control: such names have a colon."""
+    return ":" in name
 
 
 def _outcome(
@@ -225,7 +225,7 @@ def bench_page(outcomes: Sequence[Outcome], command: str, tuned: Sequence[Path])
             for name in (*outcome.report.systems, *outcome.with_twins.report.systems, *outcome.skipped)
         )
     )
-    controls = [name for name in names if ":" in name]
+    controls = [name for name in names if is_control(name)]
     return BenchPage(
         title="SymCERE and its baselines",
         command=command,
