@@ -168,6 +168,31 @@ def test_sampled_softmax_equals_the_loop_and_has_its_gradient():
     assert torch.autograd.gradcheck(lambda *sides: sampled_softmax(*sides, 0.4), rows)
 
 
+@pytest.mark.parametrize("rows_at_once", [2**22, 2])
+def test_sampled_softmax_of_rows_once_each_is_that_of_the_batch(rows_at_once, monkeypatch):
+    monkeypatch.setattr("symcere.losses._BLOCK", 3 * rows_at_once)
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randn(n, 3, generator=generator).double().requires_grad_() for n in (5, 4, 3)]
+    user, item, negative = rows
+    pairs, drawn = PairRows(torch.tensor([0, 4, 4, 2, 0, 1]), torch.tensor([3, 3, 0, 1, 2, 2])), [0, 2, 2, 0, 1, 2]
+
+    def once(*sides):
+        return sampled_softmax(*sides, 0.4, pairs, torch.bincount(torch.tensor(drawn)).double())
+
+    each = sampled_softmax(user[pairs.user], item[pairs.item], negative[drawn], 0.4)
+    torch.testing.assert_close(once(*rows), each)
+    for one, other in zip(*(torch.autograd.grad(loss, rows) for loss in (once(*rows), each)), strict=True):
+        torch.testing.assert_close(one, other)
+    assert torch.autograd.gradcheck(once, rows)
+
+
+def test_sampled_softmax_of_far_scores_is_finite():
+    user = torch.tensor([[1.0], [1.0]], requires_grad=True)
+    loss = sampled_softmax(user, torch.tensor([[-1.0], [1.0]]), torch.tensor([[1.0], [-1.0]]), 0.005)
+    assert loss.item() == pytest.approx((400 + math.log(2)) / 2)
+    assert torch.autograd.grad(loss, user)[0].flatten().tolist() == pytest.approx([200, 0], abs=1e-3)
+
+
 def test_l2_is_half_the_squared_length_per_pair():
     x, y = torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [0.0, 0.0]])
     assert float(l2(x, y)) == pytest.approx((1 + 4 + 1 + 4) / 4)
@@ -278,14 +303,17 @@ def test_blocks_of_rows_change_neither_loss_nor_gradients_nor_mass(temperature, 
         assert torch.allclose(in_blocks, at_once, rtol=1e-4, atol=1e-7)
 
 
-def test_users_and_items_once_each_are_the_batch_with_all_its_own_pairs_known():
-    """Five pairs of three users and four items, two of them of one user and two of one item."""
-    user, item = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([1, 3, 1, 0, 2])
+@pytest.mark.parametrize("own_known", [True, False])
+def test_users_and_items_once_each_are_the_batch_with_all_its_own_pairs_known_or_nothing(own_known):
+    """Six pairs of three users and four items, one of them twice, two of one user and three of one item."""
+    user, item = torch.tensor([0, 0, 1, 2, 2, 1]), torch.tensor([1, 3, 1, 0, 2, 1])
     taken = torch.zeros(3, 4, dtype=torch.bool)
-    taken[user, item] = True
-    taken[1, 2] = True  # known, and not in the batch
+    if own_known:
+        taken[user, item] = True
+        taken[1, 2] = True  # known, and not in the batch
     a, c = (torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (3, 4))
-    once = symmetric_nce(a, c, Known(*taken.nonzero(as_tuple=True)), 0.3, PairRows(user, item))
+    known = Known(*taken.nonzero(as_tuple=True))
+    once = symmetric_nce(a, c, known, 0.3, PairRows(user, item), own_known=own_known)
     each = symmetric_nce(a[user], c[item], known_of(taken[user][:, item]), 0.3)
     torch.testing.assert_close(once, each)
     for one, other in zip(*(torch.autograd.grad(loss, (a, c)) for loss in (once, each)), strict=True):

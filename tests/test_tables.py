@@ -128,12 +128,13 @@ def test_bpr_of_nodes_and_its_gradient_are_those_of_the_rows():
     torch.testing.assert_close(table.grad, grad)
 
 
+@pytest.mark.parametrize("mask", ["history", "none"])
 @pytest.mark.parametrize("weight", [0.0, 0.5])
-def test_nodes_taken_once_give_the_same_terms_and_gradients(split, text, weight):
+def test_nodes_taken_once_give_the_same_terms_and_gradients(split, text, weight, mask):
     found = []
     for distinct in (False, True):
-        model = symcere_model(split, text, distinct=distinct, propagated_weight=weight)
-        (batch,) = next(in_groups(batches(split.train, 300, "history", np.random.default_rng(0)), 1))
+        model = symcere_model(split, text, distinct=distinct, own_known=mask == "history", propagated_weight=weight)
+        (batch,) = next(in_groups(batches(split.train, 300, mask, np.random.default_rng(0)), 1))
         terms = model.terms(batch.user, batch.item, batch.negative, batch.known, model.tables())
         sum(WEIGHTS[name] * term for name, term in terms.items()).backward()
         found.append([*(term.detach() for term in terms.values()), *(p.grad for p in model.parameters())])

@@ -59,6 +59,8 @@ def symmetric_nce(
     temperature: float,
     pairs: PairRows | None = None,
     part: Part | None = None,
+    *,
+    own_known: bool = True,
 ) -> Float[Tensor, ""]:
     """Symmetric NCE whose denominators leave out every known pair.
 
@@ -71,8 +73,9 @@ def symmetric_nce(
     Both directions share one similarity matrix and one exponential. Rows are normalised here, so their scale
     does not matter.
 
-    A batch names the same user, and the same item, many times. Where all its own pairs are known, its users and items
-    can be given once each, with `pairs`: the same loss from a smaller matrix, a third of it on small data.
+    A batch names the same user, and the same item, many times. Where all its own pairs are known, or nothing is, its
+    users and items can be given once each, with `pairs`: the same loss from a smaller matrix, a third of it on small
+    data.
 
     Args:
         a: User-side rows; row k belongs to the pair k of the batch unless `pairs` says otherwise.
@@ -83,6 +86,8 @@ def symmetric_nce(
             is left out of the denominators of all of them, also where it is one of the batch.
         part: Which rows to compute, where several processes have the same `a` and `c`: losses and gradients of all
             parts sum to those of the whole. Denominators are summed over the parts; nothing else is sent.
+        own_known: Whether the batch's own pairs are known, so that with `pairs` each is left out of all denominators
+            but its own. Without, and with nothing known, the loss is that of the batch with no mask.
 
     Returns:
         The loss: log(batch) when all rows coincide; exactly 0, with gradient 0, when all other pairs are
@@ -99,6 +104,7 @@ def symmetric_nce(
         temperature,
         pairs or PairRows(own, own),
         part or Part(slice(0, len(a)), lambda total: total),
+        own_known,
     )
     return loss
 
@@ -169,14 +175,16 @@ class _SymmetricNCE(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, c: Tensor, known: Known, temperature: float, pairs: PairRows, part: Part
+        ctx: Any, a: Tensor, c: Tensor, known: Known, temperature: float, pairs: PairRows, part: Part, own_known: bool
     ) -> Tensor:
         ctx.save_for_backward(a, c)
         dtype = a.dtype
         a, c = (a.double(), c.double()) if temperature < _FLOAT32_TEMPERATURE else (a, c)
         of_user, of_item = a.index_select(0, pairs.user), c.index_select(0, pairs.item)
         own = torch.exp((torch.linalg.vecdot(of_user, of_item) - 1) / temperature)
-        others = Known(torch.cat([known.row, pairs.user]), torch.cat([known.column, pairs.item]))
+        others = known
+        if own_known:
+            others = Known(torch.cat([known.row, pairs.user]), torch.cat([known.column, pairs.item]))
         others, mine = _rows_of(others, pairs, part.rows, len(a))
         n_a, n_c = (torch.bincount(of, minlength=len(x)).to(a.dtype) for of, x in zip(pairs, (a, c), strict=True))
         a, n_a = a[part.rows], n_a[part.rows]
@@ -186,25 +194,30 @@ class _SymmetricNCE(torch.autograd.Function):
             torch.mv(weight, n_c, out=row[block])
             column.addmv_(weight.T, n_a[block])
         row, column = row[pairs.user[mine] - part.rows.start], part.total(column)[pairs.item]
-        ctx.batch = others, temperature, pairs, part.rows, mine
+        own_part = own[mine]
+        if not own_known:  # a pair's own weight is among its sums
+            row, column = (row - own_part).clamp_(min=0), (column - own).clamp_(min=0)
+        ctx.batch = others, temperature, pairs, part.rows, mine, own_known
         ctx.sums = own, row, column, n_a, n_c
         ctx.kept = weight if len(weight) == len(a) else None
-        own_part = own[mine]
         total = (torch.log1p(row / own_part) + torch.log1p(column[mine] / own_part)).sum()
         return (total / (2 * len(own))).to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
         a, c = ctx.saved_tensors
         own, row, column, n_a, n_c = ctx.sums
-        others, temperature, pairs, rows, mine = ctx.batch
+        others, temperature, pairs, rows, mine, own_known = ctx.batch
         scale = grads[0] / (2 * len(own) * temperature)
         by_row, by_column = scale / (row + own[mine]), scale / (column + own)
         of_a, of_c = torch.zeros_like(n_a), torch.zeros_like(n_c)
         user, item = pairs.user[mine], pairs.item[mine]
         of_a.index_add_(0, user - rows.start, by_row)
         of_c.index_add_(0, pairs.item, by_column)
-        at_own = -(row * by_row + column[mine] * by_column[mine]).to(a.dtype)[:, None]
+        pull = row * by_row + column[mine] * by_column[mine]
+        if not own_known:  # what its own weight takes back is in the products below
+            pull = (2 * scale).to(pull.dtype).expand_as(pull)
+        at_own = -pull.to(a.dtype)[:, None]
         grad_a = torch.zeros_like(a).index_add_(0, user, at_own * c.index_select(0, item))
         grad_c = torch.zeros_like(c).index_add_(0, item, at_own * a.index_select(0, user))
         a, grad_own = a[rows], grad_a[rows]
@@ -213,7 +226,7 @@ class _SymmetricNCE(torch.autograd.Function):
             slope = torch.outer(of_a[block], n_c).addr_(n_a[block], of_c).mul_(weight).to(a.dtype)
             grad_own[block].addmm_(slope, c)
             grad_c.addmm_(slope.T, a[block])
-        return grad_a, grad_c, None, None, None, None
+        return grad_a, grad_c, None, None, None, None, None
 
 
 def _rows_of(known: Known, pairs: PairRows, rows: slice, n_rows: int) -> tuple[Known, slice | Tensor]:
@@ -361,10 +374,12 @@ def info_nce(a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"], tempe
 
 
 def sampled_softmax(
-    user: Float[Tensor, "batch dim"],
-    item: Float[Tensor, "batch dim"],
+    user: Float[Tensor, "users dim"],
+    item: Float[Tensor, "items dim"],
     negative: Float[Tensor, "negatives dim"],
     temperature: float,
+    pairs: PairRows | None = None,
+    times: Float[Tensor, " negatives"] | None = None,
 ) -> Float[Tensor, ""]:
     """Softmax of each user's item against negatives that all users share.
 
@@ -373,13 +388,16 @@ def sampled_softmax(
         loss = mean_k logsumexp(s(k, item_k), s(k, negative_1), ..) - s(k, item_k)
 
     Rows are taken as they come. With negatives drawn uniformly, popularity stays in the vectors; in-batch negatives,
-    which come in proportion to it, divide it out.
+    which come in proportion to it, divide it out. Users, items and negatives that a batch names several times can be
+    given once: the same loss from a smaller matrix.
 
     Args:
         user: The rows that pick.
-        item: Row k is what row k of `user` should pick.
+        item: Row k is what row k of `user` should pick, unless `pairs` says otherwise.
         negative: What all of them should not pick.
         temperature: Softmax temperature, above 0.
+        pairs: Which rows of `user` and `item` are the pairs.
+        times: How often each negative counts; once each if left out.
 
     Returns:
         The loss: log(1 + negatives) when all rows coincide.
@@ -387,9 +405,57 @@ def sampled_softmax(
     Source:
         Wu et al., On the Effectiveness of Sampled Softmax Loss for Item Recommendation, TOIS 2024.
     """
-    own = torch.linalg.vecdot(user, item)[:, None]
-    scores = torch.cat([own, user @ negative.T], dim=1) / temperature
-    return (torch.logsumexp(scores, 1) - scores[:, 0]).mean()
+    own = torch.arange(len(user), device=user.device)
+    counts = negative.new_ones(len(negative)) if times is None else times
+    loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
+        user, item, negative, temperature, pairs or PairRows(own, own), counts
+    )
+    return loss
+
+
+class _SampledSoftmax(torch.autograd.Function):
+    """The same, block of rows by block of rows; the derivative is written out, and exponentials are taken once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, user: Tensor, item: Tensor, negative: Tensor, temperature: float, pairs: PairRows, times: Tensor
+    ) -> Tensor:
+        own = torch.linalg.vecdot(user.index_select(0, pairs.user), item.index_select(0, pairs.item)) / temperature
+        total, weight = user.new_empty(len(user)), user.new_empty((0, len(negative)))
+        for block, weight, top in _shifted(user, negative, temperature):
+            total[block] = torch.mv(weight, times).log_().add_(top)
+        behind = total[pairs.user] - own
+        ctx.save_for_backward(user, item, negative, times, total, behind)
+        ctx.how = temperature, pairs
+        ctx.kept = (weight, top) if len(weight) == len(user) else None
+        return functional.softplus(behind).mean()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        user, item, negative, times, total, behind = ctx.saved_tensors
+        temperature, pairs = ctx.how
+        slope = torch.sigmoid(behind).mul_(grads[0] / (len(behind) * temperature))
+        of_user = torch.zeros_like(total).index_add_(0, pairs.user, slope)
+        pull = -slope[:, None]
+        grad_user = torch.zeros_like(user).index_add_(0, pairs.user, pull * item.index_select(0, pairs.item))
+        grad_item = torch.zeros_like(item).index_add_(0, pairs.item, pull * user.index_select(0, pairs.user))
+        grad_negative, counted = torch.zeros_like(negative), times[:, None] * negative
+        whole = [(slice(0, len(user)), *ctx.kept)] if ctx.kept else _shifted(user, negative, temperature)
+        for block, weight, top in whole:
+            share = (of_user[block] * torch.exp(top - total[block]))[:, None]
+            grad_user[block].addcmul_(share, weight @ counted)
+            grad_negative.addmm_(weight.T, share * user[block])
+        return grad_user, grad_item, grad_negative.mul_(times[:, None]), None, None, None
+
+
+def _shifted(user: Tensor, negative: Tensor, temperature: float) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """exp(user negative^T / temperature - top) in blocks of rows, and the largest score `top` of each row."""
+    size = max(1, _BLOCK // len(negative))
+    for start in range(0, len(user), size):
+        block = slice(start, min(start + size, len(user)))
+        scores = torch.addmm(user.new_zeros(()), user[block], negative.T, beta=0, alpha=1 / temperature)
+        top = scores.amax(1)
+        yield block, scores.sub_(top[:, None]).exp_(), top
 
 
 def alignment(a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:

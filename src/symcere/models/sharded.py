@@ -58,7 +58,7 @@ class ShardedSymcere(SymcereModel):
         users, items, known, pairs = self._once(user, item, known)
         node = torch.cat([users, items, negative])
         sizes = [len(users), len(items), len(negative)]
-        g_node, t_node = g[node], more[0][node] if more else self._texts_at(node, self.text)
+        g_node, t_node = g[node], more[0][node] if more else self._projected_at(node, self.text)
         final = self._fuse(g_node, t_node, more[1][node] if more else None)
         g_user, g_item, _ = torch.split(g_node, sizes)
         t_user, t_item, _ = torch.split(t_node, sizes)
@@ -85,12 +85,12 @@ class ShardedSymcere(SymcereModel):
             "l2": l2(own) * len(own) / len(user) if len(own) else own.sum() * 0,
         }
         if self.neighbourhood:
-            near = self._texts_at(node, self.neighbourhood)
+            near = self._projected_at(node, self.neighbourhood)
             softmax = sampled_softmax(*of_mine(near), self.temperature or 1.0) * share if share else near.sum() * 0
             terms["neighbourhood"] = softmax
         return terms
 
-    def _texts_at(self, node: Tensor, tower: TextTower) -> Tensor:
+    def _projected_at(self, node: Tensor, tower: TextTower) -> Tensor:
         """Vectors of nodes by a tower over profiles, each projected by who owns its profile."""
         place, row = self.shard.mine(node)
         own = self._scaled(tower(row))
@@ -102,7 +102,7 @@ class ShardedSymcere(SymcereModel):
         if not has_text.all():
             pairs = type(pairs)(pairs.user[has_text], pairs.item[has_text])
         part = Part(self.shard.workers.share(len(a)), self.shard.workers.sum)
-        return symmetric_nce(a, c, known, self.softmax_temperature, pairs, part)
+        return symmetric_nce(a, c, known, self.softmax_temperature, pairs, part, own_known=self.own_known)
 
     def _all_rows(self, x: Tensor) -> Tensor:
         return self.shard.workers.all_rows(x, self.shard)

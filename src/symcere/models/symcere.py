@@ -52,7 +52,9 @@ class SymcereModel(nn.Module):
         unit: Whether vectors are put on the unit sphere. Without, the score is an inner product.
         text_in_graph: Weight of the projected profiles in layer 0 of the graph tower.
         distinct: Whether the users and items of a batch are taken once each: faster, and the same where all pairs
-            of the batch itself are among the known ones, and the profiles of a node are the same in all its pairs.
+            of the batch itself are among the known ones, or none is, and the profiles of a node are the same in all
+            its pairs.
+        own_known: With `distinct`, whether they are among the known ones: left out of all denominators but their own.
         neighbourhood: The third tower, over averaged profiles of the same nodes.
         neighbourhood_weight: Weight of its cosine beside that of the final vector of the others.
 
@@ -76,6 +78,7 @@ class SymcereModel(nn.Module):
         unit: bool = True,
         text_in_graph: float = 0.0,
         distinct: bool = False,
+        own_known: bool = True,
         neighbourhood: TextTower | None = None,
         neighbourhood_weight: float = 0.0,
     ) -> None:
@@ -88,6 +91,7 @@ class SymcereModel(nn.Module):
         alone = symmetric_nce if unit else inner_product_nce
         self.nce = sincere_nce if positives == "known" else alone
         self.distinct = distinct and self.nce is symmetric_nce and pairs == "user_item"
+        self.own_known = own_known
 
     @property
     def temperature(self) -> float | None:
@@ -114,40 +118,44 @@ class SymcereModel(nn.Module):
         g, ego, *more = tables
         t, p = more or (None, None)
         users, items, known, pairs = self._once(user, item, known)
-        t_user, t_item, user_told, item_told = self._texts_of(users, items, t)
-        t_negative = self._scaled(self.text(negative)) if t is None else t[negative]
-        g_user, g_item = g[users], g[items]
-        final_user = self._fuse(g_user, t_user, None if p is None else p[users])
-        final_item = self._fuse(g_item, t_item, None if p is None else p[items])
-        final_negative = self._fuse(g[negative], t_negative, None if p is None else p[negative])
-        user_text, item_text = user_told[pairs.user], item_told[pairs.item]
+        others, drawn = torch.unique(negative, return_inverse=True)
+        node, sizes = torch.cat([users, items, others]), [len(users), len(items), len(others)]
+        g_node, (t_node, told) = g[node], self._texts_at(node, sizes, t)
+        g_user, g_item, _ = torch.split(g_node, sizes)
+        t_user, t_item, _ = torch.split(t_node, sizes)
+        user_text, item_text = told[: len(users)][pairs.user], told[len(users) :][pairs.item]
         if self.pairs == "user_item":
             graph_text = self._nce(g_user, t_item, known, pairs, item_text)
             cross = graph_text + self._nce(t_user, g_item, known, pairs, user_text)
         else:
             cross = self._nce(g_user, t_user, known, pairs, user_text)
             cross = cross + self._nce(g_item, t_item, known, pairs, item_text)
-        own_user, own_item = final_user.index_select(0, pairs.user), final_item.index_select(0, pairs.item)
+        final_user, final_item, final_other = torch.split(
+            self._fuse(g_node, t_node, None if p is None else p[node]), sizes
+        )
+        own, its = final_user.index_select(0, pairs.user), final_item.index_select(0, pairs.item)
         terms = {
             "cross": cross / 2,
             "intra_graph": self._nce(g_user, g_item, known, pairs, torch.ones_like(user_text)),
             "intra_text": self._nce(t_user, t_item, known, pairs, user_text & item_text),
-            "bpr": bpr_of_rows(own_user, own_item, final_negative, self.temperature or 1.0),
+            "bpr": bpr_of_rows(own, its, final_other.index_select(0, drawn), self.temperature or 1.0),
             "l2": l2(ego[user], ego[item]),
         }
         if self.neighbourhood:
-            near_user, near_item, near_negative = (self._near(node) for node in (users, items, negative))
-            near = near_user.index_select(0, pairs.user), near_item.index_select(0, pairs.item), near_negative
-            terms["neighbourhood"] = sampled_softmax(*near, self.temperature or 1.0)
+            near_user, near_item, near_other = torch.split(self._near(node), sizes)
+            times = torch.bincount(drawn).to(g_node.dtype)
+            terms["neighbourhood"] = sampled_softmax(
+                near_user, near_item, near_other, self.temperature or 1.0, pairs, times
+            )
         return terms
 
-    def _texts_of(self, users: Tensor, items: Tensor, t: Table | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Text vectors of the users and items of a batch's pairs, and which of them have text."""
-        if t is not None and not self.text.of_pairs:
-            return t[users], t[items], self.text.told[users], self.text.told[items]
-        x_user, x_item = self.text.profiles(users, items)
-        t_user, t_item = (self._scaled(self.text.project(x)) for x in (x_user, x_item))
-        return t_user, t_item, x_user.any(1), x_item.any(1)
+    def _texts_at(self, node: Tensor, sizes: list[int], t: Table | None) -> tuple[Tensor, Tensor]:
+        """Text vectors of the users and items of a batch and of its negatives, and which of these nodes have text."""
+        if not self.text.of_pairs:
+            return self._scaled(self.text(node)) if t is None else t[node], self.text.told[node]
+        users, items, others = torch.split(node, sizes)
+        x = torch.cat([*self.text.profiles(users, items), self.text.features.index_select(0, others)])
+        return self._scaled(self.text.project(x)), x.any(1)
 
     def _once(self, user: Tensor, item: Tensor, known: Known) -> tuple[Tensor, Tensor, Known, PairRows]:
         """Nodes of a batch, what of them is known, and its pairs; each node but once where the loss allows it."""
@@ -164,7 +172,7 @@ class SymcereModel(nn.Module):
             return a.sum() * 0  # the mean over nothing is 0
         if self.nce is symmetric_nce:
             left = pairs if has_text.all() else PairRows(pairs.user[has_text], pairs.item[has_text])
-            return symmetric_nce(a, c, known, self.softmax_temperature, left)
+            return symmetric_nce(a, c, known, self.softmax_temperature, left, own_known=self.own_known)
         position = torch.cumsum(has_text, 0) - 1
         both = has_text[known.row] & has_text[known.column]
         still = Known(position[known.row[both]], position[known.column[both]])

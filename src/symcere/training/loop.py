@@ -122,7 +122,8 @@ def symcere_model(
         "pairs": settings.pairs,
         "unit": settings.unit,
         "text_in_graph": settings.w_text_in_graph,
-        "distinct": settings.mask == "history" and not settings.leave_one_out,
+        "distinct": settings.mask in ("history", "none") and not settings.leave_one_out,
+        "own_known": settings.mask == "history",
         "neighbourhood": near,
         "neighbourhood_weight": settings.neighbourhood_weight,
     }
