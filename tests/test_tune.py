@@ -29,6 +29,7 @@ class ToySettings(Settings):
     weight: float = 0.0
     noise: int = 0
     kind: str = "plain"
+    fixed: int = 0  # no search moves it
 
 
 def toy(fail=None):
@@ -118,6 +119,13 @@ def test_what_a_longer_search_found_is_no_part_of_a_shorter_one(data, tmp_path):
     short = tune("world", data, [toy()], 4, tmp_path / "one.db", Silent())
     tune("world", data, [toy()], 9, tmp_path / "two.db", Silent())
     assert without_seconds(tune("world", data, [toy()], 4, tmp_path / "two.db", Silent())) == without_seconds(short)
+
+
+def test_trials_under_another_setting_that_no_trial_moves_are_no_part_of_a_search(data, tmp_path):
+    system = toy()
+    for fixed in (0, 1):
+        found = tune("world", data, [system.under(ToySettings(fixed=fixed))], 3, tmp_path / "trials.db", Silent())
+        assert found["toy"]["settings"]["fixed"] == fixed
 
 
 def test_a_damaged_file_of_trials_is_a_sentence(data, tmp_path):

@@ -83,7 +83,8 @@ def tune(
     for system in systems:
         if not system.space:
             continue
-        name = f"{system.name}-{digest(data_key, system.name, repr(system.space))[:16]}"
+        fixed = system.candidates[0].model_dump(mode="json", exclude=set(system.space))  # what no trial moves
+        name = f"{system.name}-{digest(data_key, system.name, repr(system.space), fixed)[:16]}"
         stage = f"{system.name} on {dataset}"
         watch.begin(stage)
         began = time.perf_counter()
