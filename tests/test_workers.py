@@ -121,22 +121,26 @@ def test_propagation_over_shards_is_propagation_and_sends_each_row_once_a_layer(
     assert sum(sent for _, sent in found) == 3 * 50 * 4 * 4
 
 
-def test_parts_of_the_nce_sum_to_the_whole():
+@pytest.mark.parametrize("own_known", [True, False])
+def test_parts_of_the_nce_sum_to_the_whole(own_known):
     torch.manual_seed(0)
     a, c = torch.randn(7, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
     user, item = torch.tensor([0, 1, 2, 3, 4, 5, 6, 6]), torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
     known = Known(torch.tensor([0, 2, 6]), torch.tensor([3, 4, 0]))
     pairs = PairRows(user, item)
-    whole = symmetric_nce(a, c, known, 0.4, pairs)
+    whole = symmetric_nce(a, c, known, 0.4, pairs, own_known=own_known)
     whole.backward()
     expected = whole.item(), a.grad.clone(), c.grad.clone()
     a.grad = c.grad = None
     columns = []  # what each part adds to the denominators of columns: first collected, then summed
     parts = [slice(0, 3), slice(3, 3), slice(3, 7)]
     for rows in parts:
-        symmetric_nce(a, c, known, 0.4, pairs, Part(rows, lambda own: columns.append(own.clone()) or own))
+        collects = Part(rows, lambda own: columns.append(own.clone()) or own)
+        symmetric_nce(a, c, known, 0.4, pairs, collects, own_known=own_known)
     total = sum(columns)
-    losses = [symmetric_nce(a, c, known, 0.4, pairs, Part(rows, lambda _: total)) for rows in parts]
+    losses = [
+        symmetric_nce(a, c, known, 0.4, pairs, Part(rows, lambda _: total), own_known=own_known) for rows in parts
+    ]
     sum(losses).backward()
     assert sum(losses).item() == pytest.approx(expected[0], rel=1e-6)
     torch.testing.assert_close(a.grad, expected[1])
