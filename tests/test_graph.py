@@ -49,6 +49,51 @@ def test_propagation_equals_dense_on_any_graph_also_with_isolated_nodes(pairs):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("block", "per_row"), [(2, 0), (3, 1), (4, 2), (4, 100)])
+def test_a_graph_that_outgrows_the_cache_is_cut_into_blocks_and_propagates_the_same(block, per_row, monkeypatch):
+    """13 users x 9 items; users without items among them, items of one user and of many."""
+    pairs = np.random.default_rng(0).integers(0, [11, 9], (60, 2))
+    user, item = np.unique(pairs, axis=0).T
+    x = torch.randn(22, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("symcere.graph._BLOCK", block)
+    monkeypatch.setattr("symcere.graph._PER_ROW", per_row)
+    adj = norm_adj(user, item, 13, 9)
+    found = propagate(adj, x, 3, include_ego=True)
+    np.testing.assert_allclose(
+        found.numpy(), dense_light_gcn(dense(user, item, 13, 9), x.numpy(), 3, True), atol=1e-7
+    )
+    assert sum(len(part.indices) for part in adj._blocks) == len(adj.indices)
+    rows = [part.rows.start for part in adj._blocks]
+    assert rows == sorted(rows)
+    assert [part.first for part in adj._blocks] == [row not in rows[:at] for at, row in enumerate(rows)]
+    sparse = [part for part in adj._blocks if len(part.indices) < per_row * (part.rows.stop - part.rows.start)]
+    assert all(rows.count(part.rows.start) == 1 for part in sparse)  # cut no further than pays
+    if per_row < 100:
+        assert len(rows) > len(set(rows))
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_what_one_propagation_returned_the_next_does_not_write_over(n_layers, monkeypatch):
+    monkeypatch.setattr("symcere.graph._BLOCK", 3)
+    adj = norm_adj(USER, ITEM, 5, 5)
+    x, other = torch.randn(2, 10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    first = propagate(adj, x, n_layers, include_ego=False)
+    second = propagate(adj, other.clone(), n_layers, include_ego=False)
+    narrow = propagate(adj, other[:, :2].clone(), n_layers, include_ego=False)
+    rounded = propagate(adj, other[:, 2:].float(), n_layers, include_ego=False)
+    a = dense(USER, ITEM, 5, 5)
+    for found, of in ((first, x), (second, other), (narrow, other[:, :2]), (rounded, other[:, 2:])):
+        np.testing.assert_allclose(found, dense_light_gcn(a, of.numpy(), n_layers, False), atol=1e-6)
+
+
+def test_a_block_of_users_gathers_no_more_than_the_cache_holds(monkeypatch):
+    monkeypatch.setattr("symcere.graph._BLOCK", 50)
+    monkeypatch.setattr("symcere.graph._PER_ROW", 4)
+    user, item = (side.ravel() for side in np.indices((200, 30)))
+    blocks = norm_adj(user, item, 200, 30)._blocks
+    assert {part.columns.stop - part.columns.start for part in blocks if part.rows.start >= 200} == {50}
+
+
 def test_backward_is_the_derivative():
     x = torch.randn(10, 3, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(1))
     adj = norm_adj(USER, ITEM, 5, 5)

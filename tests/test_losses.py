@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
+from symcere import losses
 from symcere.losses import (
     Known,
     PairRows,
@@ -318,6 +320,28 @@ def test_users_and_items_once_each_are_the_batch_with_all_its_own_pairs_known_or
     torch.testing.assert_close(once, each)
     for one, other in zip(*(torch.autograd.grad(loss, (a, c)) for loss in (once, each)), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@given(st.integers(0, 1_000))
+def test_unit_rows_are_torchs_normalize_and_so_is_their_gradient(seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(5, 4, generator=generator, dtype=torch.float64) * torch.tensor([1e-3, 0.1, 1, 10, 1e3])[:, None]
+    x[seed % 5] = 0
+    x.requires_grad_()
+    weights = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    weights[seed % 5] = 1e-12  # of a zero row the gradient is divided by the least length
+    ours, theirs = losses.unit_rows(x), functional.normalize(x, dim=1)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(rows, x, weights)[0] for rows in (ours, theirs)))
+
+
+def test_unit_rows_need_not_be_normalised_again():
+    a, c, matrix = random_batch(3, n=9)
+    unit_a, unit_c = unit_rows(a), unit_rows(c)
+    once = symmetric_nce(unit_a, unit_c, known_of(matrix), 0.3, unit=True)
+    torch.testing.assert_close(once, symmetric_nce(a, c, known_of(matrix), 0.3))
+    for longer in ((unit_a * 2, unit_c), (unit_a, unit_c * 2)):  # they are taken as they come
+        assert symmetric_nce(*longer, known_of(matrix), 0.3, unit=True) != once
 
 
 @given(st.integers(0, 1_000), st.sampled_from([0.2, 1.0]))

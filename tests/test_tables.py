@@ -114,6 +114,19 @@ def test_a_parameter_that_has_a_gradient_keeps_it_beside_what_is_sent_back():
     assert table.grad.tolist() == [[2], [1]]
 
 
+def test_gradients_are_gathered_in_the_room_there_is_whatever_was_in_it():
+    room = torch.full((3, 2), 7.0)
+    matrix = torch.nn.Parameter(torch.ones(3, 2))
+    for _ in range(2):
+        rows = Rows(2 * matrix, room=room)
+        assert not rows.was_read
+        rows[torch.tensor([0, 0, 2])].sum().backward()
+        send_back([rows])
+        assert rows.gathered is room
+        assert matrix.grad.tolist() == [[4, 4], [0, 0], [2, 2]]
+        matrix.grad = None
+
+
 def test_bpr_of_nodes_and_its_gradient_are_those_of_the_rows():
     draws = torch.Generator().manual_seed(0)
     table = torch.randn(10, 4, generator=draws, dtype=torch.float64, requires_grad=True)

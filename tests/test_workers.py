@@ -55,7 +55,7 @@ def _step(settings, workers):
     train, generator = split.train, torch_generator(0)
     model = symcere_model(train, text, settings, generator)
     drawn = batches(train, settings.batch_size, settings.mask, np.random.default_rng(1))
-    showed = _gradients(model, [next(drawn), next(drawn)], settings.weights)
+    showed = _gradients(model, [next(drawn), next(drawn)], settings.weights, {})
     ego = model.graph.ego.grad
     whole = workers.all_rows(ego, model.shard) if workers.size > 1 else ego
     near = model.neighbourhood.weights if model.neighbourhood else ()

@@ -1,7 +1,9 @@
 """The interaction graph: its symmetrically normalised adjacency, and LightGCN propagation over it."""
 
+import functools
 import itertools
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from symcere.workers import Shard, Workers, shard_by
+
+_BLOCK = 65_536  # nodes, whose vectors of 64 numbers take 16 MiB
+_PER_ROW = 8
 
 
 class NormAdj(nn.Module):
@@ -34,15 +39,95 @@ class NormAdj(nn.Module):
         super().__init__()
         for name, tensor in (("indices", indices), ("offsets", offsets), ("values", values)):
             self.register_buffer(name, tensor, persistent=False)
+        self._spare: Tensor | None = None
 
     @property
     def n_nodes(self) -> int:
         """Number of users and items together."""
         return len(self.offsets) - 1
 
-    def neighbours(self, x: Float[Tensor, "nodes dim"]) -> Float[Tensor, "nodes dim"]:
-        """A x."""
-        return weighted_sums(x, self.indices, self.offsets, self.values.to(x.dtype))
+    def neighbours(
+        self, x: Float[Tensor, "nodes dim"], out: Float[Tensor, "rows dim"] | None = None
+    ) -> Float[Tensor, "rows dim"]:
+        """A x; it may be put in `out`."""
+        if not self._is_cut(x):
+            return weighted_sums(x, self.indices, self.offsets, self.values.to(x.dtype))
+        total = x.new_empty((self.n_nodes, x.shape[1])) if out is None else out
+        for block in self._blocks:
+            sums = weighted_sums(x[block.columns], block.indices, block.offsets, block.values.to(x.dtype))
+            if block.first:
+                total[block.rows] = sums
+            else:
+                total[block.rows] += sums
+        return total
+
+    def room(self, x: Float[Tensor, "nodes dim"]) -> tuple[Tensor | None, Tensor | None]:
+        """Where to put A x: new memory, and memory that the next call names again. None where it makes no difference.
+
+        At a million nodes new pages cost half as much as the sums that are put there.
+        """
+        if not self._is_cut(x):
+            return None, None
+        if self._spare is None or self._spare.dtype != x.dtype or self._spare.shape != x.shape:
+            self._spare = torch.empty_like(x)
+        return torch.empty_like(x), self._spare
+
+    def _is_cut(self, x: Tensor) -> bool:
+        return not x.is_cuda and len(x) >= 2 * _BLOCK
+
+    @functools.cached_property
+    def _blocks(self) -> list["_Block"]:
+        return list(_blocks_of(self.indices.numpy(), self.offsets.numpy(), self.values.numpy()))
+
+
+class _Block(NamedTuple):
+    """Some rows of A and some of its columns, so few that a cache holds their vectors; whether it is their first."""
+
+    rows: slice
+    columns: slice
+    first: bool
+    indices: Tensor
+    offsets: Tensor
+    values: Tensor
+
+
+def _blocks_of(indices: ndarray, offsets: ndarray, values: ndarray) -> Iterator[_Block]:
+    """Cut A so that what is gathered at random lies in a cache: rows of vectors out of memory cost three times that.
+
+    A block costs its rows a sum to be read and added to, so a row of it has `_PER_ROW` neighbours at least in the
+    mean: the columns of sparse rows are cut less often, or not at all.
+    """
+    n_rows = len(offsets) - 1
+    for start in range(0, n_rows, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, n_rows))
+        inner = slice(offsets[rows.start], offsets[rows.stop])
+        here, weight = indices[inner], values[inner]
+        degree = np.diff(offsets[rows.start : rows.stop + 1])
+        cuts = _cuts(np.bincount(here // _BLOCK), _PER_ROW * len(degree))
+        row = np.repeat(np.arange(len(degree)), degree)
+        part = np.searchsorted(cuts[1:], here // _BLOCK, side="right")
+        order = np.argsort(part, kind="stable")
+        ends = np.searchsorted(part[order], np.arange(len(cuts)))
+        for number, (begin, end) in enumerate(itertools.pairwise(ends)):
+            own = order[begin:end]
+            columns = slice(int(cuts[number]) * _BLOCK, int(cuts[number + 1]) * _BLOCK)
+            starts = np.searchsorted(row[own], np.arange(len(degree) + 1)).astype(offsets.dtype)
+            parts = here[own] - here.dtype.type(columns.start), starts, weight[own]
+            yield _Block(rows, columns, number == 0, *map(torch.from_numpy, parts))
+
+
+def _cuts(counts: ndarray, least: int) -> list[int]:
+    """Where to cut columns that have `counts` neighbours each, so that every part has `least` or is the only one."""
+    cuts, within = [0], 0
+    for column, count in enumerate(counts):
+        within += int(count)
+        if within >= least:
+            cuts.append(column + 1)
+            within = 0
+    if len(cuts) == 1:
+        cuts.append(len(counts))
+    cuts[-1] = len(counts)  # what is left over is part of the last
+    return cuts
 
 
 class ShardedAdj(nn.Module):
@@ -73,9 +158,11 @@ class ShardedAdj(nn.Module):
             block = NormAdj(indices, torch.from_numpy(starts.astype(column.dtype)), values[torch.from_numpy(here)])
             self.blocks.append(block)
 
-    def neighbours(self, x: Float[Tensor, "own dim"]) -> Float[Tensor, "own dim"]:
+    def neighbours(
+        self, x: Float[Tensor, "own dim"], out: Float[Tensor, "own dim"] | None = None
+    ) -> Float[Tensor, "own dim"]:
         """Own rows of A x, from own rows of x: everybody's rows pass by once."""
-        total = torch.zeros_like(x)
+        total = torch.zeros_like(x) if out is None else out.zero_()
         for rank, block in enumerate(self.blocks):
             assert isinstance(block, NormAdj)
             total += block.neighbours(self.shard.workers.each(x, self.shard, rank))
@@ -153,14 +240,14 @@ class _Propagate(torch.autograd.Function):
 
 
 def _mean_layer(x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool) -> Tensor:
-    """By Horner's rule: with y = x / n, the mean is A(A(y + ..) + y) + y, the last y but for `include_ego`."""
-    share = x / (n_layers + include_ego)
-    total = share
+    """By Horner's rule: n times the mean is A(A(x + ..) + x) + x, the last x but for `include_ego`."""
+    total = x
+    room = adj.room(x) if isinstance(adj, NormAdj) else (None, None)
     for hop in range(n_layers):
-        total = adj.neighbours(total)
+        total = adj.neighbours(total, room[(n_layers - 1 - hop) % 2])
         if include_ego or hop < n_layers - 1:
-            total += share
-    return total
+            total += x
+    return total.div_(n_layers + include_ego) if n_layers else x.clone()
 
 
 def weighted_sums(

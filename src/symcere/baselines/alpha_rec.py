@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.graph import NormAdj, norm_adj, propagate
-from symcere.losses import Known, info_nce, l2, sampled_softmax
+from symcere.losses import Known, info_nce, l2, sampled_softmax, unit_rows
 from symcere.models.projection import LeakyTextTower, TextTower
 from symcere.models.tables import Table
 from symcere.recommender import Recommender
@@ -125,14 +124,14 @@ class AlphaRec(nn.Module):
         if self.negatives == "batch":
             softmax = info_nce(final[user], final[item], self.temperature)
         else:
-            own, its, unseen = (functional.normalize(final[node], dim=1) for node in (user, item, negative))
+            own, its, unseen = (unit_rows(final[node]) for node in (user, item, negative))
             softmax = sampled_softmax(own, its, unseen, self.temperature)
         return {"softmax": softmax, "l2": l2(layer0[user], layer0[item])}
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Final vectors of users and items: unit rows, zero for a node that no text reaches."""
-        final = functional.normalize(self()[1], dim=1)
+        final = unit_rows(self()[1])
         return final[: self.n_users], final[self.n_users :]
 
 

@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.losses import Known, info_nce, l2
+from symcere.losses import Known, info_nce, l2, unit_rows
 from symcere.models.lightgcn import GraphTower, LightGCN
 from symcere.models.tables import Table
 from symcere.recommender import Recommender
@@ -84,7 +83,7 @@ class LightGCNSSM(LightGCN):
         g_user, g_item = super().embeddings()
         if self.temperature is None:
             return g_user, g_item
-        return functional.normalize(g_user, dim=1), functional.normalize(g_item, dim=1)
+        return unit_rows(g_user), unit_rows(g_item)
 
 
 def fit_light_gcn_ssm(

@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.losses import Known, info_nce
+from symcere.losses import Known, info_nce, unit_rows
 from symcere.models.projection import TextTower
 from symcere.models.tables import Table
 from symcere.recommender import Recommender
@@ -85,7 +84,7 @@ class TextOnly(nn.Module):
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users dim"], Float[Tensor, "n_items dim"]]:
         """Vectors of users and items: unit rows, zero for a node without text."""
-        t = functional.normalize(self.text(), dim=1)
+        t = unit_rows(self.text())
         return t[: self.n_users], t[self.n_users :]
 
 

@@ -102,7 +102,7 @@ class ShardedSymcere(SymcereModel):
         if not has_text.all():
             pairs = type(pairs)(pairs.user[has_text], pairs.item[has_text])
         part = Part(self.shard.workers.share(len(a)), self.shard.workers.sum)
-        return symmetric_nce(a, c, known, self.softmax_temperature, pairs, part, own_known=self.own_known)
+        return symmetric_nce(a, c, known, self.softmax_temperature, pairs, part, own_known=self.own_known, unit=True)
 
     def _all_rows(self, x: Tensor) -> Tensor:
         return self.shard.workers.all_rows(x, self.shard)

@@ -6,7 +6,6 @@ from typing import Literal, TypeAlias
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from symcere.graph import propagate
 from symcere.losses import (
@@ -19,6 +18,7 @@ from symcere.losses import (
     sampled_softmax,
     sincere_nce,
     symmetric_nce,
+    unit_rows,
 )
 from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import TextTower
@@ -172,7 +172,7 @@ class SymcereModel(nn.Module):
             return a.sum() * 0  # the mean over nothing is 0
         if self.nce is symmetric_nce:
             left = pairs if has_text.all() else PairRows(pairs.user[has_text], pairs.item[has_text])
-            return symmetric_nce(a, c, known, self.softmax_temperature, left, own_known=self.own_known)
+            return symmetric_nce(a, c, known, self.softmax_temperature, left, own_known=self.own_known, unit=True)
         position = torch.cumsum(has_text, 0) - 1
         both = has_text[known.row] & has_text[known.column]
         still = Known(position[known.row[both]], position[known.column[both]])
@@ -184,10 +184,10 @@ class SymcereModel(nn.Module):
 
     def _text_in_graph(self) -> Tensor | None:
         """What is added to layer 0."""
-        return self.text_in_graph * functional.normalize(self.text(), dim=1) if self.text_in_graph else None
+        return self.text_in_graph * unit_rows(self.text()) if self.text_in_graph else None
 
     def _scaled(self, x: Tensor) -> Tensor:
-        return functional.normalize(x, dim=1) if self.unit else x
+        return unit_rows(x) if self.unit else x
 
     def _propagated(self, t: Tensor) -> Tensor:
         """Vectors of all nodes by the text of their neighbourhood."""

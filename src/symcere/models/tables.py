@@ -32,6 +32,8 @@ class Rows:
         matrix: The matrix: a parameter, or what was computed from parameters.
         shard: Where several workers own rows each, and `matrix` is what this one owns: any rows are read all the
             same, and sent by who owns them.
+        room: Memory of the same size, whose contents are no longer needed, to gather in: new pages cost more than
+            zeros where matrices are large.
 
     Example:
         >>> table = torch.nn.Parameter(torch.ones(3, 1))
@@ -43,15 +45,25 @@ class Rows:
         [4.0, 0.0, 2.0]
     """
 
-    def __init__(self, matrix: Float[Tensor, "nodes dim"], shard: Shard | None = None) -> None:
-        self.shard = shard
+    def __init__(
+        self,
+        matrix: Float[Tensor, "nodes dim"],
+        shard: Shard | None = None,
+        room: Float[Tensor, "nodes dim"] | None = None,
+    ) -> None:
+        self.shard, self._room = shard, room
         self.matrix, self._values = matrix, matrix.detach()
         self._asks = torch.zeros((), requires_grad=True, device=matrix.device)  # makes autograd call `backward`
 
     @functools.cached_property
     def gathered(self) -> Float[Tensor, "nodes dim"]:
         """Sum of the gradients of what was read."""
-        return torch.zeros_like(self._values)
+        return torch.zeros_like(self._values) if self._room is None else self._room.zero_()
+
+    @property
+    def was_read(self) -> bool:
+        """Whether anything was gathered."""
+        return "gathered" in self.__dict__
 
     def __getitem__(self, node: Int[Tensor, " some"]) -> Float[Tensor, "some dim"]:
         """Its rows at `node`."""
@@ -68,7 +80,7 @@ class Rows:
 
     def add_all(self, grad: Float[Tensor, "nodes dim"]) -> None:
         """Add a gradient of all rows; it is kept as it is, not copied, where it is the first."""
-        if "gathered" in self.__dict__:
+        if self.was_read:
             self.gathered += grad
         else:
             self.gathered = grad
@@ -119,7 +131,7 @@ def send_back(tables: Sequence[Rows]) -> None:
     """Send what the reads of all tables gathered back to the parameters, in one backward pass."""
     left = []
     for rows in tables:
-        if "gathered" not in rows.__dict__:
+        if not rows.was_read:
             continue
         if rows.matrix.is_leaf and rows.matrix.grad is None:  # autograd would add it to a copy
             rows.matrix.grad = rows.gathered

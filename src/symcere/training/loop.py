@@ -195,6 +195,7 @@ def optimise(
             at = restored(saved, model, optimiser, draws, train, seen)
             for earlier in at.told if on_epoch else ():
                 on_epoch(earlier)  # type: ignore[misc]
+    rooms: dict[int, Tensor] = {}
     began = time.perf_counter() - at.seconds
     for epoch in range(at.epoch, schedule.max_epochs + 1):
         if at.is_over(schedule):
@@ -208,7 +209,7 @@ def optimise(
             due = checkpoints is not None and bool(workers.told([checkpoints.due])[0])
             streams = random_state(model, epoch_draws) if due else None
             optimiser.zero_grad()
-            step = _gradients(model, [batch.to(device) for batch in group], weights)
+            step = _gradients(model, [batch.to(device) for batch in group], weights, rooms)
             _check_finite(step, epoch, checkpoints.file(key) if checkpoints else None)
             if checkpoints and streams:  # before the step: these parameters are known to give a finite loss
                 at.seconds = time.perf_counter() - began
@@ -291,10 +292,15 @@ def _check_finite(step: Mapping[str, float], epoch: int, checkpoint: Path | None
             )
 
 
-def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float]) -> dict[str, float]:
-    """Gradients of the mean loss over batches that share their tables; returns what a step showed."""
+def _gradients(
+    model: Model, group: Sequence[Batch], weights: Mapping[str, float], rooms: dict[int, Tensor]
+) -> dict[str, float]:
+    """Gradients of the mean loss over batches that share their tables; returns what a step showed.
+
+    `rooms` is where the step before gathered the gradients of its tables, and this one does.
+    """
     shard = model.shard if isinstance(model, ShardedSymcere) else None
-    tables = [Rows(table, shard) for table in model.tables()]
+    tables = [Rows(table, shard, rooms.get(at)) for at, table in enumerate(model.tables())]
     shown = []
     for batch in group:
         terms = model.terms(batch.user, batch.item, batch.negative, batch.known, tables)
@@ -302,6 +308,7 @@ def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float
         torch.autograd.backward(list(terms.values()), slopes)
         shown.append(torch.stack([term.detach() for term in terms.values()]))
     send_back(tables)
+    rooms.update((at, rows.gathered) for at, rows in enumerate(tables) if rows.was_read)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     showed = torch.stack(shown).mean(0)
     if isinstance(model, ShardedSymcere):
