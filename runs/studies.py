@@ -79,7 +79,7 @@ class Place:
         reviews, ingested = ingest(self.workspace, self.data.what)
         splitting, seeds = splitting_of(SplitName.RANDOM, None, 0, self.n_seeds)
         divided = [divide(self.workspace, reviews, ingested["key"], splitting, seed) for seed in seeds]
-        return fit_all(self.workspace, divided, seeds, encoding_of("tfidf", noise=noise), self.cache, systems)
+        return fit_all(self.workspace, divided, seeds, encoding_of("auto", noise=noise), self.cache, systems)
 
 
 def seeds_of(place: Place) -> str:
@@ -197,7 +197,7 @@ def popularity(places: Sequence[Place]) -> Iterator[Part]:
         reviews, ingested = ingest(place.workspace, place.data.what)
         splitting, (seed, *_) = splitting_of(SplitName.RANDOM, None, 0, 1)
         split, key = divide(place.workspace, reviews, ingested["key"], splitting, seed)
-        encoding = replace(encoding_of("tfidf"), leave_one_out=True)
+        encoding = replace(encoding_of("auto"), leave_one_out=True)
         text, _ = encode(place.workspace, split, key, encoding, place.cache, seed)
         rows, points = [], {}
         for name, system in place.systems().items():

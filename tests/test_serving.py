@@ -388,6 +388,18 @@ def test_what_cannot_be_served_is_one_sentence(symcere, words, said):
     assert said in err.replace("\n", " ")
 
 
+@pytest.mark.parametrize("large", [1, 10**6])
+def test_the_command_says_so_where_approximate_changes_nothing(symcere, folder, monkeypatch, large):
+    monkeypatch.setattr("uvicorn.Server.run", lambda _: None)
+    monkeypatch.setattr("symcere.serving.service.LARGE", large)
+    signals = signal.getsignal(signal.SIGHUP)
+    code, _, err = symcere("serve", folder, "--approximate")
+    signal.signal(signal.SIGHUP, signals)
+    assert code == 0
+    assert f"Serving {folder}" in err
+    assert ("items are looked at, also with --approximate" in err) == (large > 1)
+
+
 def port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -64,7 +64,7 @@ class NormAdj(nn.Module):
     def room(self, x: Float[Tensor, "nodes dim"]) -> tuple[Tensor | None, Tensor | None]:
         """Where to put A x: new memory, and memory that the next call names again. None where it makes no difference.
 
-        At a million nodes new pages cost half as much as the sums that are put there.
+        At half a million nodes new pages cost a quarter of the sums that are put there.
         """
         if not self._is_cut(x):
             return None, None

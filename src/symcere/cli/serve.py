@@ -62,6 +62,7 @@ def serve(
     from symcere.serving.app import Holder, create_app
     from symcere.serving.feedback import Feedback
     from symcere.serving.guard import Limits
+    from symcere.serving.service import LARGE
 
     console = Console(stderr=True, highlight=False)
     bundle = _bundle_of(_demo(console) if folder is None else folder, cache, console)
@@ -73,6 +74,12 @@ def serve(
         web, host=host, port=port, log_config=_LOGGING, access_log=False, server_header=False,
         timeout_keep_alive=15, timeout_graceful_shutdown=20,
     )  # fmt: skip
+    about = holder.service.about()
+    if approximate and about["index"] == "exact":
+        console.print(
+            f"All {about['items']:,} items are looked at, also with --approximate, which counts from {LARGE:,} on.",
+            soft_wrap=True,
+        )
     console.print(f"Serving {bundle} at http://{host}:{port}/ (Ctrl-C ends it)", soft_wrap=True)
     uvicorn.Server(config).run()
 
