@@ -14,14 +14,14 @@ from symcere.manifest import write_file
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (10**8, 10**9, 10**10)
-DIM, TEXT_DIM, N_LAYERS, BATCH, STEPS = 64, 384, 2, 1_024, 64
+DIM, TEXT_DIM, N_LAYERS, TOWERS, BATCH, STEPS = 64, 384, 2, 3, 1_024, 64
 USERS, ITEMS = 1 / 10, 1 / 200  # nodes a review, of what a k-core leaves
 TRAIN = 0.8
 
-INGEST, SPLIT, TFIDF, SENTENCE, EPOCH, SCORED = 7.8, 1.2, 143.0, 1_600.0, 60.0, 6.4e-3
+INGEST, SPLIT, TFIDF, SENTENCE, EPOCH, SCORED = 7.8, 1.2, 143.0, 1_600.0, 52.0, 5.5e-3
 """Microseconds of one core: a review ingested, split, encoded by TF-IDF, by the sentence encoder in 8 bits; an
-interaction of an epoch (39 were read at 700,000; vectors outgrow the cache later, docs/log.md); an item scored for a
-user and looked at for the ten best."""
+interaction of an epoch (read at ten million, docs/log.md); an item scored for a user, by vectors of 128 numbers, and
+looked at for the ten best."""
 RAW, WORDS, DEALT = 80, 91, 44
 """Bytes of a review: as it was read, its words as Parquet, all else on its way to a bucket."""
 CHARACTERS = 75
@@ -71,9 +71,10 @@ def stages(n: int, n_nodes: int, prices: Prices) -> list[Stage]:
     batches = train / BATCH
     rows = 3 * BATCH * DIM * 4
     a_step = 2 * N_LAYERS * table * n_nodes * away  # everybody's rows to everybody, there and back
-    an_epoch = STEPS * a_step + batches * 4 * rows * 2 * n_nodes * away
+    sent = TOWERS * 2 * rows  # of a batch: read, and sent back
+    an_epoch = STEPS * a_step + batches * sent * 2 * n_nodes * away
     split_bytes = 20 * n
-    own = (3 * DIM + TEXT_DIM) * 4 * nodes / n_nodes
+    own = (3 * DIM + 2 * TEXT_DIM) * 4 * nodes / n_nodes  # layer 0, its optimiser, profiles, their averages
     pairs = 32 * train
     return [
         Stage("ingest, 5-core", n * INGEST / 1e6, n * (RAW + WORDS + DEALT * away), "reading; a task a file"),
@@ -122,8 +123,9 @@ def page(prices: Prices) -> str:
         "docs/log.md) times the number of reviews, and bytes from the data path. "
         f"Assumed: {USERS:g} users and {ITEMS:g} items a review that stays, {prices.core_hour:g} EUR a core-hour, "
         f"nodes of {prices.node_cores} cores with {prices.gbit:g} Gbit/s, {prices.epochs} epochs of {STEPS} steps, "
-        f"{DIM} dimensions, a worker a node. `python runs/cost.py --help` names the options. A stage takes the "
-        "longer of its work and its network; they are not added, for Ray overlaps them. Reviews that were measured "
+        f"{TOWERS} towers of {DIM} dimensions, a worker a node. `python runs/cost.py --help` names the options. "
+        "A stage takes the longer of its work and its network; they are not added, for Ray overlaps them. "
+        "Reviews that were measured "
         f"have {CHARACTERS} characters: ingesting and encoding longer ones costs in proportion.",
         "",
     ]
@@ -157,7 +159,7 @@ FOUND = """## What it says
 - **The fit waits for the network.** A step lets the whole table pass by every worker twice a layer, so bytes grow
   with nodes of the graph times workers, and more workers do not help. What does: fewer steps an epoch
   (`batches_per_propagation`), a faster network (at 100 Gbit/s a tenth of those seconds), half-precision rows.
-- On one node of enough memory there is no network: 10^8 reviews need 25 GiB of it.
+- On one node of enough memory there is no network: 10^8 reviews need 40 GiB of it.
 - **At 10^10 the pairs and the graph no longer fit a worker.** Edges are held by the owner of their row already; the
   list of pairs that batches are drawn from, and the mask, are what is left to partition.
 - Exact `recommend_all` is users times items. From 10^9 reviews on, rank for those who come (the service does so in
