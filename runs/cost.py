@@ -124,9 +124,8 @@ def page(prices: Prices) -> str:
         f"Assumed: {USERS:g} users and {ITEMS:g} items a review that stays, {prices.core_hour:g} EUR a core-hour, "
         f"nodes of {prices.node_cores} cores with {prices.gbit:g} Gbit/s, {prices.epochs} epochs of {STEPS} steps, "
         f"{TOWERS} towers of {DIM} dimensions, a worker a node. `python runs/cost.py --help` names the options. "
-        "A stage takes the longer of its work and its network; they are not added, for Ray overlaps them. "
-        "Reviews that were measured "
-        f"have {CHARACTERS} characters: ingesting and encoding longer ones costs in proportion.",
+        "A stage takes the longer of its work and its network; they are not added, for Ray overlaps them. Reviews "
+        f"that were measured have {CHARACTERS} characters: ingesting and encoding longer ones costs in proportion.",
         "",
     ]
     for n, n_nodes in zip(SIZES, (1, 8, 64), strict=True):

@@ -78,7 +78,9 @@ def test_what_one_propagation_returned_the_next_does_not_write_over(n_layers, mo
     adj = norm_adj(USER, ITEM, 5, 5)
     x, other = torch.randn(2, 10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     first = propagate(adj, x, n_layers, include_ego=False)
+    kept = adj.spare
     second = propagate(adj, other.clone(), n_layers, include_ego=False)
+    assert adj.spare is kept  # the hops between are put where they were
     narrow = propagate(adj, other[:, :2].clone(), n_layers, include_ego=False)
     rounded = propagate(adj, other[:, 2:].float(), n_layers, include_ego=False)
     a = dense(USER, ITEM, 5, 5)

@@ -127,6 +127,16 @@ def test_gradients_are_gathered_in_the_room_there_is_whatever_was_in_it():
         matrix.grad = None
 
 
+def test_a_fit_gathers_where_the_step_before_did(split, monkeypatch):
+    rooms, make = [], Rows.__init__
+    monkeypatch.setattr(Rows, "__init__", lambda self, *how: (rooms.append(how[2]), make(self, *how))[1])
+    settings = sc.LightGCNSettings(dim=8, batch_size=100, max_epochs=1)
+    sc.fit_light_gcn(split.train, valid=split.valid, settings=[settings])
+    first, second, *_, last = zip(rooms[::2], rooms[1::2], strict=True)
+    assert first == (None, None)
+    assert second[0] is last[0] is not None
+
+
 def test_bpr_of_nodes_and_its_gradient_are_those_of_the_rows():
     draws = torch.Generator().manual_seed(0)
     table = torch.randn(10, 4, generator=draws, dtype=torch.float64, requires_grad=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import symcere as sc
+from symcere import graph
 from symcere.errors import ConfigError
 from symcere.graph import ShardedAdj, norm_adj, propagate
 from symcere.losses import Known, PairRows, Part, symmetric_nce
@@ -99,13 +100,14 @@ def test_a_fit_of_two_workers_ends_where_that_of_one_does():
     assert sent > 0
 
 
-def _propagated(workers):
+def _propagated(block, workers):
     draws = np.random.default_rng(3)
     pairs = np.unique(draws.integers(0, (30, 20), (150, 2)), axis=0)
     adj = norm_adj(pairs[:, 0], pairs[:, 1], 30, 20)
     x = torch.from_numpy(draws.standard_normal((50, 4)).astype(np.float32))
     if workers.size == 1:
         return propagate(adj, x, 3, include_ego=True).numpy(), 0
+    graph._BLOCK = block  # in a process of this test's own
     sharded = ShardedAdj(adj, workers)
     own = propagate(sharded, x[sharded.shard.own].clone(), 3, include_ego=True)
     sent = workers.sent
@@ -113,9 +115,10 @@ def _propagated(workers):
 
 
 @pytest.mark.slow
-def test_propagation_over_shards_is_propagation_and_sends_each_row_once_a_layer():
-    whole, _ = _propagated(Workers())
-    found = together(_propagated, 3)
+@pytest.mark.parametrize("block", [65_536, 4])  # rows of a worker that are propagated whole, and block by block
+def test_propagation_over_shards_is_propagation_and_sends_each_row_once_a_layer(block):
+    whole, _ = _propagated(block, Workers())
+    found = together(partial(_propagated, block), 3)
     for theirs, _ in found:
         np.testing.assert_allclose(theirs, whole, atol=1e-6)
     assert sum(sent for _, sent in found) == 3 * 50 * 4 * 4

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,7 @@ class NormAdj(nn.Module):
         super().__init__()
         for name, tensor in (("indices", indices), ("offsets", offsets), ("values", values)):
             self.register_buffer(name, tensor, persistent=False)
-        self._spare: Tensor | None = None
+        self.spare: Tensor | None = None
 
     @property
     def n_nodes(self) -> int:
@@ -50,7 +50,7 @@ class NormAdj(nn.Module):
         self, x: Float[Tensor, "nodes dim"], out: Float[Tensor, "rows dim"] | None = None
     ) -> Float[Tensor, "rows dim"]:
         """A x; it may be put in `out`."""
-        if not self._is_cut(x):
+        if not _is_large(x):
             return weighted_sums(x, self.indices, self.offsets, self.values.to(x.dtype))
         total = x.new_empty((self.n_nodes, x.shape[1])) if out is None else out
         for block in self._blocks:
@@ -61,34 +61,24 @@ class NormAdj(nn.Module):
                 total[block.rows] += sums
         return total
 
-    def room(self, x: Float[Tensor, "nodes dim"]) -> tuple[Tensor | None, Tensor | None]:
-        """Where to put A x: new memory, and memory that the next call names again. None where it makes no difference.
-
-        At half a million nodes new pages cost a quarter of the sums that are put there.
-        """
-        if not self._is_cut(x):
-            return None, None
-        if self._spare is None or self._spare.dtype != x.dtype or self._spare.shape != x.shape:
-            self._spare = torch.empty_like(x)
-        return torch.empty_like(x), self._spare
-
-    def _is_cut(self, x: Tensor) -> bool:
-        return not x.is_cuda and len(x) >= 2 * _BLOCK
-
     @functools.cached_property
     def _blocks(self) -> list["_Block"]:
         return list(_blocks_of(self.indices.numpy(), self.offsets.numpy(), self.values.numpy()))
 
 
 class _Block(NamedTuple):
-    """Some rows of A and some of its columns, so few that a cache holds their vectors; whether it is their first."""
+    """Some rows of A and some of its columns, so few that a cache holds their vectors."""
 
     rows: slice
     columns: slice
-    first: bool
     indices: Tensor
     offsets: Tensor
     values: Tensor
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first of its rows."""
+        return bool(self.columns.start == 0)
 
 
 def _blocks_of(indices: ndarray, offsets: ndarray, values: ndarray) -> Iterator[_Block]:
@@ -100,20 +90,24 @@ def _blocks_of(indices: ndarray, offsets: ndarray, values: ndarray) -> Iterator[
     n_rows = len(offsets) - 1
     for start in range(0, n_rows, _BLOCK):
         rows = slice(start, min(start + _BLOCK, n_rows))
-        inner = slice(offsets[rows.start], offsets[rows.stop])
-        here, weight = indices[inner], values[inner]
-        degree = np.diff(offsets[rows.start : rows.stop + 1])
-        cuts = _cuts(np.bincount(here // _BLOCK), _PER_ROW * len(degree))
-        row = np.repeat(np.arange(len(degree)), degree)
-        part = np.searchsorted(cuts[1:], here // _BLOCK, side="right")
-        order = np.argsort(part, kind="stable")
-        ends = np.searchsorted(part[order], np.arange(len(cuts)))
-        for number, (begin, end) in enumerate(itertools.pairwise(ends)):
-            own = order[begin:end]
-            columns = slice(int(cuts[number]) * _BLOCK, int(cuts[number + 1]) * _BLOCK)
-            starts = np.searchsorted(row[own], np.arange(len(degree) + 1)).astype(offsets.dtype)
-            parts = here[own] - here.dtype.type(columns.start), starts, weight[own]
-            yield _Block(rows, columns, number == 0, *map(torch.from_numpy, parts))
+        inner, degree = slice(offsets[rows.start], offsets[rows.stop]), np.diff(offsets[rows.start : rows.stop + 1])
+        here = indices[inner]
+        bounds = [cut * _BLOCK for cut in _cuts(np.bincount(here // _BLOCK), _PER_ROW * len(degree))]
+        parts = _between(bounds, here, degree, values[inner])
+        for (begin, end), part in zip(itertools.pairwise(bounds), parts, strict=True):
+            yield _Block(rows, slice(begin, end), *part)
+
+
+def _between(
+    bounds: Sequence[int], indices: ndarray, degree: ndarray, values: ndarray
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Compressed rows cut into columns from each bound to the next: indices from there on, offsets and values."""
+    row = np.repeat(np.arange(len(degree)), degree)
+    for begin, end in itertools.pairwise(bounds):
+        here = np.flatnonzero((indices >= begin) & (indices < end))
+        starts = np.searchsorted(row[here], np.arange(len(degree) + 1)).astype(indices.dtype)
+        own = torch.from_numpy(indices[here] - indices.dtype.type(begin))
+        yield own, torch.from_numpy(starts), torch.from_numpy(values[here])
 
 
 def _cuts(counts: ndarray, least: int) -> list[int]:
@@ -148,20 +142,14 @@ class ShardedAdj(nn.Module):
         self.shard = shard_of(adj, workers)
         own = self.shard.own
         inner = slice(offsets[own.start], offsets[own.stop])
-        row = np.repeat(np.arange(own.stop - own.start), degree[own])
-        column, values = adj.indices[inner].numpy(), adj.values[inner]
-        self.blocks = nn.ModuleList()
-        for begin, end in itertools.pairwise(self.shard.bounds):
-            here = np.flatnonzero((column >= begin) & (column < end))
-            starts = np.searchsorted(row[here], np.arange(own.stop - own.start + 1))
-            indices = torch.from_numpy(column[here] - column.dtype.type(begin))
-            block = NormAdj(indices, torch.from_numpy(starts.astype(column.dtype)), values[torch.from_numpy(here)])
-            self.blocks.append(block)
+        parts = _between(self.shard.bounds, adj.indices[inner].numpy(), degree[own], adj.values[inner].numpy())
+        self.blocks = nn.ModuleList(NormAdj(*part) for part in parts)
+        self.spare: Tensor | None = None
 
     def neighbours(
         self, x: Float[Tensor, "own dim"], out: Float[Tensor, "own dim"] | None = None
     ) -> Float[Tensor, "own dim"]:
-        """Own rows of A x, from own rows of x: everybody's rows pass by once."""
+        """Own rows of A x, from own rows of x: everybody's rows pass by once. They may be put in `out`."""
         total = torch.zeros_like(x) if out is None else out.zero_()
         for rank, block in enumerate(self.blocks):
             assert isinstance(block, NormAdj)
@@ -242,12 +230,29 @@ class _Propagate(torch.autograd.Function):
 def _mean_layer(x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool) -> Tensor:
     """By Horner's rule: n times the mean is A(A(x + ..) + x) + x, the last x but for `include_ego`."""
     total = x
-    room = adj.room(x) if isinstance(adj, NormAdj) else (None, None)
+    room = _room(adj, x)
     for hop in range(n_layers):
         total = adj.neighbours(total, room[(n_layers - 1 - hop) % 2])
         if include_ego or hop < n_layers - 1:
             total += x
     return total.div_(n_layers + include_ego) if n_layers else x.clone()
+
+
+def _is_large(x: Tensor) -> bool:
+    """Whether x is larger than the cache of a processor."""
+    return not x.is_cuda and len(x) >= 2 * _BLOCK
+
+
+def _room(adj: NormAdj | ShardedAdj, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Where hops put what they sum, by turns: new memory, and memory that `adj` keeps; None where that is no gain.
+
+    At half a million nodes new pages cost a quarter of the sums that are put there.
+    """
+    if not _is_large(x):
+        return None, None
+    if adj.spare is None or adj.spare.dtype != x.dtype or adj.spare.shape != x.shape:
+        adj.spare = torch.empty_like(x)
+    return torch.empty_like(x), adj.spare
 
 
 def weighted_sums(

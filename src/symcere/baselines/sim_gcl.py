@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from symcere.data.dataset import Dataset, HeldOut
 from symcere.graph import propagate
-from symcere.losses import Known, info_nce
+from symcere.losses import Known, info_nce, unit_rows
 from symcere.models.lightgcn import GraphTower, LightGCN
 from symcere.models.tables import Table
 from symcere.recommender import Recommender
@@ -103,9 +102,7 @@ def noisy_layers(graph: GraphTower, eps: float, noise: torch.Generator) -> list[
     layers: list[Tensor] = [graph.ego]
     for _ in range(graph.n_layers):
         layer = propagate(graph.adj, layers[-1], 1, include_ego=False)
-        direction = functional.normalize(
-            torch.rand(layer.shape, generator=noise, dtype=layer.dtype).to(layer.device), dim=1
-        )
+        direction = unit_rows(torch.rand(layer.shape, generator=noise, dtype=layer.dtype).to(layer.device))
         layers.append(layer + torch.sign(layer.detach()) * direction * eps)
     return layers
 
