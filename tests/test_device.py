@@ -9,7 +9,8 @@ from conftest import Silent
 from symcere.pipeline.stages import fit_system
 from symcere.pipeline.systems import ours
 from symcere.pipeline.workspace import Workspace
-from symcere.training.device import current_device, on_device
+from symcere.training.device import current_device, multiplies_bfloat16, on_device
+from symcere.training.loop import is_coarse
 from symcere.training.tuning import valid_ndcg
 from test_systems import LEARNED, SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
 
@@ -30,6 +31,30 @@ def test_training_runs_on_the_processor_unless_told_otherwise():
 def test_a_device_that_is_not_there_is_a_sentence(name, message):
     with pytest.raises(sc.ConfigError, match=message), on_device(name):
         pass
+
+
+@pytest.mark.parametrize(
+    ("precision", "n", "native", "expected"),
+    [
+        ("auto", 65_536, True, False), ("auto", 65_537, True, True), ("auto", 65_537, False, False),
+        ("float32", 65_537, True, False), ("bfloat16", 9, False, True),
+    ],
+)  # fmt: skip
+def test_products_of_large_data_are_in_bfloat16_where_that_is_fast(precision, n, native, expected, monkeypatch):
+    monkeypatch.setattr("symcere.training.loop.multiplies_bfloat16", lambda device: native)
+    assert is_coarse(sc.SymcereSettings(precision=precision), n) == expected
+
+
+def test_a_processor_multiplies_bfloat16_if_it_says_so(monkeypatch):
+    for told, expected in (
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": False}, False),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told, raising=False)
+        assert multiplies_bfloat16(torch.device("cpu")) == expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not multiplies_bfloat16(torch.device("cpu"))
 
 
 def tensors_that_stay(module: nn.Module) -> list[str]:

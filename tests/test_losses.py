@@ -359,3 +359,40 @@ def test_l2_is_half_the_squared_length_a_pair_and_its_gradient_the_rows():
     loss = l2(*rows)
     assert loss.item() == pytest.approx(sum(x**2 for x in rows.flatten().tolist()) / 12)
     torch.testing.assert_close(torch.autograd.grad(loss, rows)[0], rows.detach() / 6)
+
+
+COARSE_BATCH = (70, 90, 130)  # users, items, negatives; no multiples of a tile
+
+
+@pytest.mark.parametrize("rows_at_once", [2**22, 33])
+@pytest.mark.parametrize("loss", ["history", "none", "sampled"])
+def test_coarse_products_give_nearly_the_same_loss_and_gradients(loss, rows_at_once, monkeypatch):
+    monkeypatch.setattr("symcere.losses._BLOCK", 90 * rows_at_once)
+    generator = torch.Generator().manual_seed(0)
+    rows = [unit_rows(torch.randn(n, 64, generator=generator)).float().requires_grad_() for n in COARSE_BATCH]
+    pairs = PairRows(*(torch.randint(n, (100,), generator=generator) for n in COARSE_BATCH[:2]))
+    times = torch.randint(3, (130,), generator=generator).float()
+    known = Known(torch.tensor([0, 3, 69]), torch.tensor([89, 1, 0]))
+
+    def value(coarse):
+        if loss == "sampled":
+            return sampled_softmax(*rows, 0.2, pairs, times, coarse=coarse)
+        own = loss == "history"
+        return symmetric_nce(*rows[:2], known if own else NONE, 0.2, pairs, own_known=own, unit=True, coarse=coarse)
+
+    exact, near = value(False), value(True)
+    assert near.item() != exact.item()
+    assert near.item() == pytest.approx(exact.item(), abs=0.002)
+    leaves = rows[: 2 + (loss == "sampled")]
+    for own, other in zip(torch.autograd.grad(exact, leaves), torch.autograd.grad(near, leaves), strict=True):
+        assert other.dtype == torch.float32
+        assert (other - own).norm() < 0.01 * own.norm()
+
+
+def test_at_low_temperatures_products_are_not_coarse():
+    a, c = (unit_rows(torch.randn(9, 4)).float() for _ in range(2))
+    for loss in (
+        lambda coarse: symmetric_nce(a, c, NONE, 0.09, coarse=coarse),
+        lambda coarse: sampled_softmax(a, c, c, 0.09, coarse=coarse),
+    ):
+        assert loss(True) == loss(False)

@@ -103,6 +103,7 @@ CHANGES = {
     "temperature": 0.2, "text_weight": 0.1, "hidden": 8, "mask": "none", "w_cross": 0, "w_intra_graph": 0,
     "w_intra_text": 0, "w_bpr": 0, "popularity_weights": (3.0,), "positives": "known", "pairs": "same_entity",
     "unit": False, "w_text_in_graph": 1.0, "batches_per_propagation": 2, "valid_users": 1,
+    "precision": "bfloat16",
 }  # fmt: skip
 
 

@@ -86,7 +86,11 @@ class ShardedSymcere(SymcereModel):
         }
         if self.neighbourhood:
             near = self._projected_at(node, self.neighbourhood)
-            softmax = sampled_softmax(*of_mine(near), self.temperature or 1.0) * share if share else near.sum() * 0
+            softmax = (
+                sampled_softmax(*of_mine(near), self.temperature or 1.0, coarse=self.coarse) * share
+                if share
+                else near.sum() * 0
+            )
             terms["neighbourhood"] = softmax
         return terms
 
@@ -102,7 +106,8 @@ class ShardedSymcere(SymcereModel):
         if not has_text.all():
             pairs = type(pairs)(pairs.user[has_text], pairs.item[has_text])
         part = Part(self.shard.workers.share(len(a)), self.shard.workers.sum)
-        return symmetric_nce(a, c, known, self.softmax_temperature, pairs, part, own_known=self.own_known, unit=True)
+        how: dict[str, Any] = {"own_known": self.own_known, "unit": True, "coarse": self.coarse}
+        return symmetric_nce(a, c, known, self.softmax_temperature, pairs, part, **how)
 
     def _all_rows(self, x: Tensor) -> Tensor:
         return self.shard.workers.all_rows(x, self.shard)

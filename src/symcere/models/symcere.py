@@ -1,7 +1,7 @@
 """SymCERE: graph and text tower on one unit sphere, joined by symmetric NCE with the history mask."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -57,6 +57,7 @@ class SymcereModel(nn.Module):
         own_known: With `distinct`, whether they are among the known ones: left out of all denominators but their own.
         neighbourhood: The third tower, over averaged profiles of the same nodes.
         neighbourhood_weight: Weight of its cosine beside that of the final vector of the others.
+        coarse: Whether the matrix products of the softmaxes are taken in bfloat16.
 
     Source:
         Suzumura et al., SymCERE, arXiv 2504.02195: cross-modal, intra-modal and ranking terms on unit vectors with
@@ -81,6 +82,7 @@ class SymcereModel(nn.Module):
         own_known: bool = True,
         neighbourhood: TextTower | None = None,
         neighbourhood_weight: float = 0.0,
+        coarse: bool = False,
     ) -> None:
         super().__init__()
         self.graph, self.text, self.n_users = graph, text, n_users
@@ -91,7 +93,7 @@ class SymcereModel(nn.Module):
         alone = symmetric_nce if unit else inner_product_nce
         self.nce = sincere_nce if positives == "known" else alone
         self.distinct = distinct and self.nce is symmetric_nce and pairs == "user_item"
-        self.own_known = own_known
+        self.own_known, self.coarse = own_known, coarse
 
     @property
     def temperature(self) -> float | None:
@@ -145,7 +147,7 @@ class SymcereModel(nn.Module):
             near_user, near_item, near_other = torch.split(self._near(node), sizes)
             times = torch.bincount(drawn).to(g_node.dtype)
             terms["neighbourhood"] = sampled_softmax(
-                near_user, near_item, near_other, self.temperature or 1.0, pairs, times
+                near_user, near_item, near_other, self.temperature or 1.0, pairs, times, coarse=self.coarse
             )
         return terms
 
@@ -172,7 +174,8 @@ class SymcereModel(nn.Module):
             return a.sum() * 0  # the mean over nothing is 0
         if self.nce is symmetric_nce:
             left = pairs if has_text.all() else PairRows(pairs.user[has_text], pairs.item[has_text])
-            return symmetric_nce(a, c, known, self.softmax_temperature, left, own_known=self.own_known, unit=True)
+            how: dict[str, Any] = {"own_known": self.own_known, "unit": True, "coarse": self.coarse}
+            return symmetric_nce(a, c, known, self.softmax_temperature, left, **how)
         position = torch.cumsum(has_text, 0) - 1
         both = has_text[known.row] & has_text[known.column]
         still = Known(position[known.row[both]], position[known.column[both]])

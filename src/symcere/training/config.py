@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from symcere.errors import ConfigError
 from symcere.models.symcere import Pairs, Positives
+from symcere.training.device import Precision
 from symcere.training.known import Mask
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Real, Space
 
@@ -65,8 +66,14 @@ class Schedule(Settings):
 
     def batches_per_step(self, n_interactions: int) -> int:
         """How many batches share a propagation and a step, so that the cost of an epoch is linear in its length."""
-        n_batches = -(-n_interactions // self.batch_size)
-        return self.batches_per_propagation or -(-n_batches // _STEPS)
+        return self.batches_per_propagation or -(-self._n_batches(n_interactions) // _STEPS)
+
+    def is_large(self, n_interactions: int) -> bool:
+        """Whether batches have to share steps, unless batches_per_propagation says how many do."""
+        return self._n_batches(n_interactions) > _STEPS
+
+    def _n_batches(self, n_interactions: int) -> int:
+        return -(-n_interactions // self.batch_size)
 
 
 class GraphSettings(Schedule):
@@ -100,6 +107,9 @@ class SymcereSettings(GraphSettings):
     """Which in-batch pairs the denominators leave out."""
     positives: Positives = "own"
     """What the numerators hold: the pair itself, or every known pair of the batch (SINCERE)."""
+    precision: Precision = "auto"
+    """Of the matrix products of the softmaxes: float32, bfloat16, or auto: bfloat16 if an epoch has more than 64
+    batches and the device multiplies it natively (twice as fast), else float32."""
     pairs: Pairs = "user_item"
     """What the cross-modal term joins: a user with the item's other modality, or a node with its own."""
     unit: bool = True

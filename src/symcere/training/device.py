@@ -3,10 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Literal, TypeAlias
 
 import torch
 
 from symcere.errors import ConfigError
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 _CURRENT: ContextVar[torch.device | None] = ContextVar("device", default=None)
 
@@ -51,3 +54,11 @@ def on_device(name: str) -> Iterator[torch.device]:
         yield device
     finally:
         _CURRENT.reset(token)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for matrices in bfloat16; without, they take longer than in float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot say
+    return can.get("avx512_bf16", False) or can.get("amx_bf16", False)

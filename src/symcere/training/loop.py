@@ -28,7 +28,7 @@ from symcere.training.adam import Adam
 from symcere.training.batches import Batch, SeenPairs, batches, in_groups
 from symcere.training.checkpoint import current_checkpoints, random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
-from symcere.training.device import current_device
+from symcere.training.device import current_device, multiplies_bfloat16
 from symcere.training.known import Mask
 from symcere.training.progress import Epoch, OnEpoch, Progress, recommender_of, restored, saved_state
 from symcere.training.text import profiles, told, without_own
@@ -126,10 +126,18 @@ def symcere_model(
         "own_known": settings.mask == "history",
         "neighbourhood": near,
         "neighbourhood_weight": settings.neighbourhood_weight,
+        "coarse": is_coarse(settings, len(train)),
     }
     if not shard:
         return SymcereModel(graph, tower, len(train.users), **how)
     return ShardedSymcere(graph, tower, len(train.users), told(text), **how)
+
+
+def is_coarse(settings: SymcereSettings, n_interactions: int) -> bool:
+    """Whether the products of SymCERE's softmaxes are taken in bfloat16 on `current_device()`."""
+    if settings.precision == "auto":
+        return settings.is_large(n_interactions) and multiplies_bfloat16(current_device())
+    return settings.precision == "bfloat16"
 
 
 def _check_shared(settings: SymcereSettings) -> None:
