@@ -16,7 +16,7 @@ install_import_hook(
         f"symcere.{name}"
         for name in (
             "analysis baselines data evaluation graph index losses models ranking text towers training.batches "
-            "training.known training.loop training.progress training.text training.tuning".split()
+            "training.known training.fusion training.loop training.progress training.text training.tuning".split()
         )
     ],
     "beartype.beartype",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Towers:
         neighbourhood: Matrix of the third tower, which projects profiles averaged over the hops of the graph; None
             where there is no such tower.
         neighbourhood_weight: Weight of its cosine beside that of the joined vector.
+        text_times: How often valid let all text count; the three weights hold it already.
     """
 
     layer0: Float[ndarray, "nodes dim"]
@@ -41,6 +42,7 @@ class Towers:
     unit: bool
     neighbourhood: Float[ndarray, "dim text_dim"] | None = None
     neighbourhood_weight: float = 0.0
+    text_times: float = 1.0
 
     @property
     def dim(self) -> int:
@@ -72,6 +74,11 @@ class Towers:
             return x
         return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
+    def counting_text(self, times: float) -> "Towers":
+        """The same towers, all text counted so many times as now."""
+        names = ("text_weight", "propagated_weight", "neighbourhood_weight", "text_times")
+        return replace(self, **{name: times * getattr(self, name) for name in names})
+
     @property
     def tensors(self) -> dict[str, ndarray]:
         """Its arrays by name, for a file."""
@@ -83,7 +90,7 @@ class Towers:
     def about(self) -> dict[str, Any]:
         """Its other fields, as JSON values."""
         names = ("n_layers", "include_ego", "text_weight", "propagated_weight", "unit", "neighbourhood_weight")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in (*names, "text_times")}
 
     @classmethod
     def of(cls, tensors: Mapping[str, ndarray], about: Mapping[str, Any]) -> "Towers":

@@ -285,13 +285,17 @@ def fit_system(
         per_user = {label: value for label, value in values.items() if isinstance(value, ndarray)}
         user = np.unique(split.test.user)
         (folder / "per_user.parquet").write_bytes(_parquet(pl.DataFrame({"user": user, **per_user})))
+        towers = fitted.towers if isinstance(fitted, Recommender) else None
+        text_times = towers.text_times if towers else 1.0
+        counted = "" if text_times == 1 else f", all text counted {text_times:g} times: valid is clearly better so"
         return {
-            "note": f"{len(history)} epochs" if history else "fitted",
+            "note": (f"{len(history)} epochs" if history else "fitted") + counted,
             "system": system.name,
             "seed": seed,
             "settings": chosen.model_dump(mode="json"),
             "n_candidates": len(system.candidates),
             "popularity_weight": fitted.popularity_weight,
+            "text_times": text_times,
             "valid_ndcg@10": on_valid,
             "device": str(device),
             "fit_seconds": fit_seconds,
@@ -344,12 +348,17 @@ class Fitted:
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
-        """System -> the settings that it was fitted under; those of each seed where they differ."""
-        each = {name: [detail["settings"] for detail in self.details[name]] for name in self.names}
-        return {
-            name: found[0] if all(other == found[0] for other in found) else {"by_seed": found}
-            for name, found in each.items()
-        }
+        """System -> the settings that it was fitted under; those of each seed where they differ.
+
+        Where valid let all text count less or more under some seed, that is told of each.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for name in self.names:
+            first, *others = each = [detail["settings"] for detail in self.details[name]]
+            times = [detail["text_times"] for detail in self.details[name]]
+            counted = {"text_times": times} if any(time != 1 for time in times) else {}
+            found[name] = (first if all(other == first for other in others) else {"by_seed": each}) | counted
+        return found
 
     @property
     def dials(self) -> dict[str, list[float]]:

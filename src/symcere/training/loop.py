@@ -29,6 +29,7 @@ from symcere.training.batches import Batch, SeenPairs, batches, in_groups
 from symcere.training.checkpoint import current_checkpoints, random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.device import current_device, multiplies_bfloat16
+from symcere.training.fusion import check_text
 from symcere.training.known import Mask
 from symcere.training.progress import Epoch, OnEpoch, Progress, recommender_of, restored, saved_state
 from symcere.training.text import profiles, told, without_own
@@ -52,7 +53,8 @@ def fit(
 ) -> Recommender:
     """Fit SymCERE: graph and text tower on the unit sphere, joined by the symmetric NCE with history mask.
 
-    Epoch and popularity dial are chosen together by NDCG@10 on valid. Test is not a parameter. Under the setting
+    Epoch and popularity dial are chosen together by NDCG@10 on valid, and then whether text counts as much as its
+    weights say (`check_text`). Test is not a parameter. Under the setting
     `leave_one_out`, the review of a pair is taken out of the profiles of its user and item whenever the pair is
     learned from: at test time there is no such review either.
 
@@ -73,6 +75,10 @@ def fit(
     """
     settings = settings or SymcereSettings()
     model = symcere_model(train, text, settings, torch_generator(seed))
+
+    def checked(system: Recommender, deciding: HeldOut) -> Recommender:
+        return check_text(system, train, text, deciding, settings.popularity_weights)
+
     return optimise(
         model,
         train,
@@ -83,6 +89,7 @@ def fit(
         known_mass=model.known_mass,
         seed=seed,
         on_epoch=on_epoch,
+        finish=checked if settings.check_text else None,
     )
 
 
@@ -161,6 +168,7 @@ def optimise(
     mask: Mask = "none",
     known_mass: KnownMass | None = None,
     on_epoch: OnEpoch | None = None,
+    finish: Callable[[Recommender, HeldOut], Recommender] | None = None,
 ) -> Recommender:
     """Step Adam on the weighted terms of a model until valid NDCG@10 stops rising.
 
@@ -177,6 +185,7 @@ def optimise(
         mask: Which in-batch pairs denominators leave out.
         known_mass: What that removes, for the log; 0 where there is no mask.
         on_epoch: Called after each epoch.
+        finish: What becomes of the recommender of the best epoch, by the part of valid that chose it.
 
     Returns:
         The recommender of the best epoch, its dial set.
@@ -254,10 +263,11 @@ def optimise(
         at.told.append(showed)
         if on_epoch:
             on_epoch(showed)
+    assert at.best is not None  # the last epoch is always validated
+    best = finish(at.best[2], deciding) if finish else at.best[2]
     if checkpoints:
         checkpoints.remove(key)
-    assert at.best is not None  # the last epoch is always validated
-    return at.best[2]
+    return best
 
 
 def _contents(model: Model, train: Dataset, valid: HeldOut) -> list[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -25,13 +25,30 @@ _K = 10
 
 def valid_ndcg(system: Scorer, train: Dataset, valid: HeldOut) -> float:
     """Mean NDCG@10 on valid; items seen in train are not ranked. The number that every choice is made by."""
-    return float(_valid_ndcg(lambda user: [system.score(user)], train, valid)[0])
+    return float(_valid_ndcg(lambda user: [system.score(user)], train, valid).mean())
+
+
+def ndcg_of_users(
+    system: Scored, popularity_weights: Sequence[float], train: Dataset, valid: HeldOut
+) -> Float[ndarray, "dials users"]:
+    """NDCG@10 of each user of valid, with the dial at each of some values.
+
+    Args:
+        system: Any system with the dial.
+        popularity_weights: The values.
+        train: Its train part; what users have seen there is not ranked.
+        valid: Whose users, and which items they chose.
+
+    Returns:
+        A row a dial; users in ascending order.
+    """
+    return _valid_ndcg(lambda user: system.scores_at(user, popularity_weights), train, valid)
 
 
 def _valid_ndcg(
     scores_of: Callable[[ndarray], Iterable[ndarray]], train: Dataset, valid: HeldOut
-) -> Float[ndarray, " views"]:
-    """The same number under several views of the scores."""
+) -> Float[ndarray, "views users"]:
+    """The same under several views of the scores."""
     relevant = valid.matrix
     degree = np.diff(relevant.indptr)
     user = np.repeat(np.arange(len(degree)), degree)
@@ -39,7 +56,7 @@ def _valid_ndcg(
     for place in places(scores_of, user, relevant.indices, train.seen):
         hits = np.zeros((len(degree), _K), dtype=bool)
         hits[user[place < _K], place[place < _K]] = True
-        ndcg.append(metrics.ndcg(hits[degree > 0], degree[degree > 0]).mean())
+        ndcg.append(metrics.ndcg(hits[degree > 0], degree[degree > 0]))
     return np.array(ndcg)
 
 
@@ -58,17 +75,14 @@ def choose_popularity_weight(
     Returns:
         The system with its dial set, and its valid NDCG@10.
     """
-
-    def scores_of(user: ndarray) -> Iterator[ndarray]:
-        return system.scores_at(user, popularity_weights)
-
     if workers.size == 1:
-        ndcg = _valid_ndcg(scores_of, train, valid)
+        ndcg = ndcg_of_users(system, popularity_weights, train, valid).mean(axis=1)
     else:
         users = np.unique(valid.user)
         own = _of_users(valid, users[workers.share(len(users))])
-        n_own = len(np.unique(own.user))
-        total = _valid_ndcg(scores_of, train, own) * n_own if n_own else np.zeros(len(popularity_weights))
+        total = np.zeros(len(popularity_weights))
+        if len(own.user):
+            total = ndcg_of_users(system, popularity_weights, train, own).sum(axis=1)
         ndcg = workers.sum(torch.from_numpy(total)).numpy() / len(users)
     best = int(ndcg.argmax())
     return system.with_popularity_weight(popularity_weights[best]), float(ndcg[best])

@@ -1,0 +1,111 @@
+"""How much the text counts: asked of valid once the towers are learned."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from symcere.data.dataset import Dataset, HeldOut
+from symcere.graph import norm_adj, propagate
+from symcere.recommender import Recommender, with_unit_spread
+from symcere.text.features import TextFeatures
+from symcere.towers import Towers
+from symcere.training.tuning import ndcg_of_users
+
+LADDERS = ((1 / 2, 1 / 4, 1 / 8, 1 / 64), (2.0, 4.0))
+"""How often the weights of all text are counted, instead of once; each ladder is climbed while valid NDCG@10 rises.
+1/64 is as good as nothing for whom the graph knows, and all there is of whom it does not."""
+
+ERRORS = 2.5
+"""Standard errors of the mean gain, over the users of valid, from which on the gain is believed."""
+
+
+def check_text(
+    system: Recommender, train: Dataset, text: TextFeatures, valid: HeldOut, popularity_weights: Sequence[float]
+) -> Recommender:
+    """Let text count less or more than its weights say, where that is clearly better on valid.
+
+    Weights that suit a shop of short histories are too large where histories are long or reviews are noise, and the
+    joined vectors are worse then than those of the graph alone. Small data, on which a choice would fit the noise of
+    valid, keeps its weights: nothing there is clearly better.
+
+    Args:
+        system: A fitted SymCERE, its dial set.
+        train: Its train part.
+        text: Its profiles.
+        valid: What decides.
+        popularity_weights: Dials tried with each.
+
+    Returns:
+        The system itself; or one of the same towers in which all text counts another number of times, and its dial.
+    """
+    towers = system.towers
+    if towers is None or not (towers.text_weight or towers.propagated_weight or towers.neighbourhood_weight):
+        return system
+    parts = _parts_of(towers, train, text)
+    told, (values,) = system, ndcg_of_users(system, [system.popularity_weight], train, valid)
+    best, best_values = told, values
+    for ladder in LADDERS:
+        for times in ladder:
+            other, other_values = _at_best_dial(
+                _joined(system, towers, parts, times), train, valid, popularity_weights
+            )
+            if other_values.mean() <= best_values.mean():
+                break
+            best, best_values = other, other_values
+        if best is not told:
+            break
+    gain = best_values - values
+    error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+    return best if gain.mean() > ERRORS * error else system
+
+
+class _Parts(NamedTuple):
+    """Vectors of all nodes by the graph tower; those of the text with their weights; those of the third tower."""
+
+    graph: Float[ndarray, "nodes dim"]
+    text: Float[ndarray, "nodes dim"]
+    near: Float[ndarray, "nodes near_dim"]
+
+
+def _parts_of(towers: Towers, train: Dataset, text: TextFeatures) -> _Parts:
+    adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
+
+    def propagated(x: ndarray, *, include_ego: bool) -> ndarray:
+        rows = torch.from_numpy(np.ascontiguousarray(x))
+        return towers.scaled(propagate(adj, rows, towers.n_layers, include_ego=include_ego).numpy())
+
+    features = np.concatenate([text.user, text.item])
+    told = towers.scaled(towers.project(features))
+    joined = towers.text_weight * told
+    if towers.propagated_weight:
+        joined += towers.propagated_weight * propagated(told, include_ego=False)
+    near = towers.project_near(features)
+    return _Parts(
+        propagated(towers.layer0, include_ego=towers.include_ego),
+        joined,
+        propagated(near, include_ego=True) if near.shape[1] else near,
+    )
+
+
+def _joined(system: Recommender, towers: Towers, parts: _Parts, times: float) -> Recommender:
+    """The system with all of its text counted so many times."""
+    counted = towers.counting_text(times)
+    served = counted.scaled(parts.graph + np.float32(times) * parts.text)
+    if parts.near.shape[1]:
+        served = counted.beside(served, parts.near)
+    user_emb, item_emb = np.split(served, [len(system.users)])
+    joined = dataclasses.replace(system, user_emb=user_emb, item_emb=item_emb, towers=counted)
+    return joined if towers.unit else with_unit_spread(joined)
+
+
+def _at_best_dial(
+    system: Recommender, train: Dataset, valid: HeldOut, popularity_weights: Sequence[float]
+) -> tuple[Recommender, Float[ndarray, " users"]]:
+    values = ndcg_of_users(system, popularity_weights, train, valid)
+    best = int(values.mean(axis=1).argmax())
+    return system.with_popularity_weight(popularity_weights[best]), values[best]

@@ -1,0 +1,141 @@
+"""How much the text counts, asked of valid."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import symcere as sc
+from conftest import reviews_of
+from symcere.analysis.learned import Learned
+from symcere.text.features import TextFeatures
+from symcere.training import fusion
+from symcere.training.checkpoint import checkpointing
+from symcere.training.fusion import LADDERS, check_text
+from symcere.training.tuning import ndcg_of_users, valid_ndcg
+from test_checkpoint import same
+from test_learned import VARIANTS, fit
+
+DIALS = (0.0, 0.6)
+
+
+@pytest.fixture(scope="module")
+def long_histories() -> sc.Split:
+    """Groups of users who choose among the items of their group, and now and then any: interactions say enough."""
+    rng = np.random.default_rng(0)
+    pairs = {
+        (f"user{user}", f"item{item}")
+        for user in range(300)
+        for item in (*rng.choice(np.arange(user % 6, 150, 6), 12, replace=False), *rng.integers(150, size=3))
+    }
+    return sc.split_random(reviews_of(sorted(pairs)), seed=0)
+
+
+def noise_of(split: sc.Split) -> TextFeatures:
+    rng = np.random.default_rng(0)
+    sides = (rng.standard_normal((len(ids), 32), np.float32) for ids in (split.train.users, split.train.items))
+    return TextFeatures(*sides, "noise", "noise")
+
+
+def scripted(monkeypatch, means, error=0.01):
+    """Let valid say these means, of weights counted once, then of each asked for; returns what was asked for."""
+    asked, noise = [], np.tile([error, -error], 50)
+
+    def joined(system, towers, parts, times):
+        asked.append(times)
+        return dataclasses.replace(system, temperature=times)  # something to know it by
+
+    def at_best_dial(other, *more):
+        return other, np.full(100, means[other.temperature]) + noise
+
+    monkeypatch.setattr(fusion, "_joined", joined)
+    monkeypatch.setattr(fusion, "_at_best_dial", at_best_dial)
+    monkeypatch.setattr(fusion, "_parts_of", lambda *more: None)
+    monkeypatch.setattr(fusion, "ndcg_of_users", lambda *more: np.full((1, 100), means[1]) - noise)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("means", "asked", "chosen"),
+    [
+        ({1: 0.3, 1 / 2: 0.2, 2: 0.2}, [1 / 2, 2], 1),
+        ({1: 0.3, 1 / 2: 0.4, 1 / 4: 0.5, 1 / 8: 0.4}, [1 / 2, 1 / 4, 1 / 8], 1 / 4),
+        ({1: 0.3, 1 / 2: 0.4, 1 / 4: 0.5, 1 / 8: 0.6, 1 / 64: 0.7}, [*LADDERS[0]], 1 / 64),
+        ({1: 0.3, 1 / 2: 0.2, 2: 0.4, 4: 0.5}, [1 / 2, 2, 4], 4),
+        ({1: 0.3, 1 / 2: 0.3049, 1 / 4: 0.2}, [1 / 2, 1 / 4], 1),  # 2.45 standard errors: believed from 2.5 on
+        ({1: 0.3, 1 / 2: 0.3051, 1 / 4: 0.2}, [1 / 2, 1 / 4], 1 / 2),
+    ],
+)
+def test_each_ladder_is_climbed_while_valid_rises_and_clear_gains_alone_are_taken(
+    model, split, text, monkeypatch, means, asked, chosen
+):
+    found = scripted(monkeypatch, means)
+    best = check_text(model, split.train, text, split.valid, DIALS)
+    assert found == asked
+    assert best is model if chosen == 1 else best.temperature == chosen
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_counted_again_the_vectors_are_those_of_their_towers(split, text, quick, changes):
+    model = fit(split, text, quick, changes)
+    parts = fusion._parts_of(model.towers, split.train, text)
+    once = fusion._joined(model, model.towers, parts, 1.0)
+    assert np.abs(once.user_emb - model.user_emb).max() < 1e-5 * max(1, np.abs(model.user_emb).max())
+    less = fusion._joined(model, model.towers, parts, 0.25)
+    assert less.towers.text_times == 0.25
+    for name in ("text_weight", "propagated_weight", "neighbourhood_weight"):
+        assert getattr(less.towers, name) == 0.25 * getattr(model.towers, name)
+    assert not np.allclose(less.item_emb, model.item_emb, atol=1e-3)
+    Learned(split.train, text, less)  # it joins the towers by a road of its own, and refuses what is not their sum
+
+
+def test_where_reviews_are_noise_and_histories_long_text_counts_less(long_histories):
+    split = long_histories
+    text = noise_of(split)
+    settings = {"dim": 16, "batch_size": 256, "max_epochs": 15, "valid_every": 5}
+    fits = [
+        sc.fit(split.train, text, valid=split.valid, settings=sc.SymcereSettings(**settings, check_text=check))
+        for check in (False, True)
+    ]
+    assert fits[0].towers.text_times == 1 > fits[1].towers.text_times
+    as_set, checked = (valid_ndcg(system, split.train, split.test) for system in fits)
+    assert checked > 1.1 * as_set
+    without = sc.SymcereSettings(**settings, text_weight=0, neighbourhood_weight=0, w_cross=0, w_intra_text=0)
+    alone = sc.fit(split.train, text, valid=split.valid, settings=without)
+    assert checked > 0.9 * valid_ndcg(alone, split.train, split.test)
+
+
+def test_where_words_tell_tastes_the_weights_stay_and_so_does_every_bit(split, text, quick):
+    kept = quick.model_copy(update={"check_text": False})
+    checked, as_set = (sc.fit(split.train, text, valid=split.valid, settings=how) for how in (quick, kept))
+    assert checked.towers.text_times == 1
+    assert same(checked, as_set)
+
+
+def test_who_has_no_interactions_is_still_told_apart_by_text(model, split, text):
+    parts = fusion._parts_of(model.towers, split.train, text)
+    cold = parts._replace(graph=np.zeros_like(parts.graph))
+    least = fusion._joined(model, model.towers, cold, LADDERS[0][-1])
+    assert np.linalg.norm(least.item_emb, axis=1).min() > 0.99
+
+
+def test_ndcg_of_users_is_a_row_a_dial_and_valids_mean(model, split):
+    values = ndcg_of_users(model, DIALS, split.train, split.valid)
+    assert values.shape == (2, len(np.unique(split.valid.user)))
+    for dial, row in zip(DIALS, values, strict=True):
+        own = valid_ndcg(model.with_popularity_weight(dial), split.train, split.valid)
+        assert row.mean() == pytest.approx(own)
+
+
+def test_a_fit_killed_while_the_text_is_checked_loses_no_step(split, text, quick, tmp_path, monkeypatch):
+    def killed(*more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), checkpointing(tmp_path, every=0):
+        patch.setattr("symcere.training.loop.check_text", killed)
+        sc.fit(split.train, text, valid=split.valid, settings=quick)
+    assert list(tmp_path.iterdir())
+    with checkpointing(tmp_path):
+        resumed = sc.fit(split.train, text, valid=split.valid, settings=quick)
+    assert same(resumed, sc.fit(split.train, text, valid=split.valid, settings=quick))
+    assert not list(tmp_path.iterdir())
