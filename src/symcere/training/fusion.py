@@ -47,8 +47,8 @@ def check_text(
     if towers is None or not (towers.text_weight or towers.propagated_weight or towers.neighbourhood_weight):
         return system
     parts = _parts_of(towers, train, text)
-    told, (values,) = system, ndcg_of_users(system, [system.popularity_weight], train, valid)
-    best, best_values = told, values
+    (values,) = ndcg_of_users(system, [system.popularity_weight], train, valid)
+    best, best_values = system, values
     for ladder in LADDERS:
         for times in ladder:
             other, other_values = _at_best_dial(
@@ -57,7 +57,7 @@ def check_text(
             if other_values.mean() <= best_values.mean():
                 break
             best, best_values = other, other_values
-        if best is not told:
+        if best is not system:
             break
     gain = best_values - values
     error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
@@ -79,12 +79,12 @@ def _parts_of(towers: Towers, train: Dataset, text: TextFeatures) -> _Parts:
         rows = torch.from_numpy(np.ascontiguousarray(x))
         return towers.scaled(propagate(adj, rows, towers.n_layers, include_ego=include_ego).numpy())
 
-    features = np.concatenate([text.user, text.item])
-    told = towers.scaled(towers.project(features))
+    sides = (text.user, text.item)
+    told = towers.scaled(np.concatenate([towers.project(side) for side in sides]))
     joined = towers.text_weight * told
     if towers.propagated_weight:
         joined += towers.propagated_weight * propagated(told, include_ego=False)
-    near = towers.project_near(features)
+    near = np.concatenate([towers.project_near(side) for side in sides])
     return _Parts(
         propagated(towers.layer0, include_ego=towers.include_ego),
         joined,
