@@ -75,6 +75,19 @@ def test_each_ladder_is_climbed_while_valid_rises_and_clear_gains_alone_are_take
     assert best is model if chosen == 1 else best.temperature == chosen
 
 
+def test_valid_is_not_asked_where_there_is_no_text_or_no_weight_of_it(model, split, text, monkeypatch):
+    asked = scripted(monkeypatch, dict.fromkeys((1, *LADDERS[0], *LADDERS[1]), 0.3))
+    none = TextFeatures(np.zeros_like(text.user), np.zeros_like(text.item), "none", "none")
+    assert check_text(model, split.train, none, split.valid, DIALS) is model
+    weightless = dataclasses.replace(model, towers=model.towers.counting_text(0.0))
+    assert check_text(weightless, split.train, text, split.valid, DIALS) is weightless
+    unknown = dataclasses.replace(model, towers=None)
+    assert check_text(unknown, split.train, text, split.valid, DIALS) is unknown
+    assert not asked
+    check_text(model, split.train, text, split.valid, DIALS)
+    assert asked
+
+
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 def test_counted_again_the_vectors_are_those_of_their_towers(split, text, quick, changes):
     model = fit(split, text, quick, changes)

@@ -46,6 +46,8 @@ def check_text(
     towers = system.towers
     if towers is None or not (towers.text_weight or towers.propagated_weight or towers.neighbourhood_weight):
         return system
+    if not (text.user.any() or text.item.any()):  # there is nothing to count
+        return system
     parts = _parts_of(towers, train, text)
     (values,) = ndcg_of_users(system, [system.popularity_weight], train, valid)
     best, best_values = system, values
