@@ -43,6 +43,7 @@ def test_a_device_that_is_not_there_is_a_sentence(name, message):
 def test_products_of_large_data_are_in_bfloat16_where_that_is_fast(precision, n, native, expected, monkeypatch):
     monkeypatch.setattr("symcere.training.loop.multiplies_bfloat16", lambda device: native)
     assert is_coarse(sc.SymcereSettings(precision=precision), n) == expected
+    assert not is_coarse(sc.SymcereSettings(precision=precision, unit=False), n)  # inner products know no bound
 
 
 def test_a_processor_multiplies_bfloat16_if_it_says_so(monkeypatch):

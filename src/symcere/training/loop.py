@@ -141,7 +141,9 @@ def symcere_model(
 
 
 def is_coarse(settings: SymcereSettings, n_interactions: int) -> bool:
-    """Whether the products of SymCERE's softmaxes are taken in bfloat16 on `current_device()`."""
+    """Whether the products of SymCERE's softmaxes are taken in bfloat16 on `current_device()`; of unit rows alone."""
+    if not settings.unit:
+        return False
     if settings.precision == "auto":
         return settings.is_large(n_interactions) and multiplies_bfloat16(current_device())
     return settings.precision == "bfloat16"
