@@ -111,8 +111,8 @@ class SymcereSettings(GraphSettings):
     """Whether all text counts up to 64 times less or 4 times more than its weights say, where that is clearly better
     on valid (by 2.5 standard errors) once the towers are learned."""
     precision: Precision = "auto"
-    """Of the matrix products of softmaxes on the unit sphere: float32, bfloat16, or auto, which is bfloat16 if an epoch
-    has more than 64 batches and the device multiplies it natively (twice as fast), else float32."""
+    """Of the matrix products of softmaxes on the unit sphere: float32; bfloat16; or auto: bfloat16 if an epoch has
+    more than 64 batches and the device multiplies it natively (twice as fast), else float32."""
     pairs: Pairs = "user_item"
     """What the cross-modal term joins: a user with the item's other modality, or a node with its own."""
     unit: bool = True
