@@ -109,7 +109,7 @@ class SymcereSettings(GraphSettings):
     """What the numerators hold: the pair itself, or every known pair of the batch (SINCERE)."""
     check_text: bool = True
     """Whether all text counts up to 64 times less or 4 times more than its weights say, where that is clearly better
-    on valid (by 2.5 standard errors) once the towers are learned."""
+    on valid (by two standard errors) once the towers are learned."""
     precision: Precision = "auto"
     """Of the matrix products of softmaxes on the unit sphere: float32; bfloat16; or auto: bfloat16 if an epoch has
     more than 64 batches and the device multiplies it natively (twice as fast), else float32."""

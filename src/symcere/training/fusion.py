@@ -20,7 +20,7 @@ LADDERS = ((1 / 2, 1 / 4, 1 / 8, 1 / 64), (2.0, 4.0))
 """How often the weights of all text are counted, instead of once; each ladder is climbed while valid NDCG@10 rises.
 1/64 is as good as nothing for whom the graph knows, and all there is of whom it does not."""
 
-ERRORS = 2.5
+ERRORS = 2.0
 """Standard errors of the mean gain, over the users of valid, from which on the gain is believed."""
 
 
