@@ -37,16 +37,19 @@ def noise_of(split: sc.Split) -> TextFeatures:
     return TextFeatures(*sides, "noise", "noise")
 
 
-def scripted(monkeypatch, means, error=0.01):
-    """Let valid say these means, of weights counted once, then of each asked for; returns what was asked for."""
-    asked, noise = [], np.tile([error, -error], 50)
+def scripted(monkeypatch, means, louder=None):
+    """Let valid say these means, of weights counted once, then of each asked for; returns what was asked for.
+
+    Gains over those counted once have a standard error of 0.002, but ten times that for those counted `louder` times.
+    """
+    asked, noise = [], np.tile([0.01, -0.01], 50)
 
     def joined(system, towers, parts, times):
         asked.append(times)
         return dataclasses.replace(system, temperature=times)  # something to know it by
 
     def at_best_dial(other, *more):
-        return other, np.full(100, means[other.temperature]) + noise
+        return other, np.full(100, means[other.temperature]) + noise * (19 if other.temperature == louder else 1)
 
     monkeypatch.setattr(fusion, "_joined", joined)
     monkeypatch.setattr(fusion, "_at_best_dial", at_best_dial)
@@ -73,6 +76,13 @@ def test_each_ladder_is_climbed_while_valid_rises_and_clear_gains_alone_are_take
     best = check_text(model, split.train, text, split.valid, DIALS)
     assert found == asked
     assert best is model if chosen == 1 else best.temperature == chosen
+
+
+@pytest.mark.parametrize(("first", "chosen"), [(0.3041, 1 / 4), (0.3039, None)])
+def test_the_best_of_a_direction_is_taken_that_is_clear_at_any_step(model, split, text, monkeypatch, first, chosen):
+    scripted(monkeypatch, {1: 0.3, 1 / 2: first, 1 / 4: 0.31, 1 / 8: 0.2}, louder=1 / 4)
+    best = check_text(model, split.train, text, split.valid, DIALS)
+    assert best.temperature == (chosen or model.temperature)
 
 
 def test_valid_is_not_asked_where_there_is_no_text_or_no_weight_of_it(model, split, text, monkeypatch):
