@@ -73,14 +73,14 @@ def made(n: int, seed: int = 0) -> Split:
         IdMap(tuple(f"{kind[0]}{row}" for row in range(size)), kind)
         for kind, size in (("user", n_users), ("item", n_items))
     )
-    train = Dataset(users, items, *np.divmod(pairs[~held], n_items), _no_reviews(int((~held).sum())))
+    train = Dataset(users, items, *np.divmod(pairs[~held], n_items), no_reviews(int((~held).sum())))
     user, item = np.divmod(pairs[held], n_items)
     half = len(user) // 2
     valid, test = (HeldOut(users, items, user[part], item[part]) for part in (slice(half), slice(half, None)))
     return Split(train, valid, test, "random")
 
 
-def _no_reviews(n: int) -> pl.DataFrame:
+def no_reviews(n: int) -> pl.DataFrame:
     types = {name: SCHEMA[name] for name in REVIEW}
     value = {name: "" if dtype == pl.String else None for name, dtype in types.items()}
     return pl.DataFrame({name: pl.repeat(value[name], n, dtype=types[name], eager=True) for name in REVIEW})

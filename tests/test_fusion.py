@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 import symcere as sc
-from conftest import reviews_of
+from conftest import Silent, reviews_of
 from symcere.analysis.learned import Learned
+from symcere.pipeline.stages import Fitted, fit_system
+from symcere.pipeline.systems import ours
+from symcere.pipeline.workspace import Workspace
 from symcere.text.features import TextFeatures
+from symcere.towers import Towers
 from symcere.training import fusion
 from symcere.training.checkpoint import checkpointing
 from symcere.training.fusion import LADDERS, check_text
@@ -52,7 +56,7 @@ def scripted(monkeypatch, means, louder=None):
         return other, np.full(100, means[other.temperature]) + noise * (19 if other.temperature == louder else 1)
 
     monkeypatch.setattr(fusion, "_joined", joined)
-    monkeypatch.setattr(fusion, "_at_best_dial", at_best_dial)
+    monkeypatch.setattr(fusion, "at_best_dial", at_best_dial)
     monkeypatch.setattr(fusion, "_parts_of", lambda *more: None)
     monkeypatch.setattr(fusion, "ndcg_of_users", lambda *more: np.full((1, 100), means[1]) - noise)
     return asked
@@ -109,6 +113,8 @@ def test_counted_again_the_vectors_are_those_of_their_towers(split, text, quick,
     for name in ("text_weight", "propagated_weight", "neighbourhood_weight"):
         assert getattr(less.towers, name) == 0.25 * getattr(model.towers, name)
     assert not np.allclose(less.item_emb, model.item_emb, atol=1e-3)
+    assert (less.temperature == model.temperature) == model.towers.unit  # the spread of inner products is another
+    assert Towers.of(less.towers.tensors, less.towers.about).text_times == 0.25
     Learned(split.train, text, less)  # it joins the towers by a road of its own, and refuses what is not their sum
 
 
@@ -126,6 +132,23 @@ def test_where_reviews_are_noise_and_histories_long_text_counts_less(long_histor
     without = sc.SymcereSettings(**settings, text_weight=0, neighbourhood_weight=0, w_cross=0, w_intra_text=0)
     alone = sc.fit(split.train, text, valid=split.valid, settings=without)
     assert checked > 0.9 * valid_ndcg(alone, split.train, split.test)
+
+
+def test_a_stage_and_the_settings_of_a_page_tell_what_text_was_counted(long_histories, tmp_path):
+    how = sc.SymcereSettings(dim=16, batch_size=256, max_epochs=15, valid_every=5)
+    text, watch = noise_of(long_histories), Silent()
+    _, detail, _ = fit_system(Workspace(tmp_path, watch), ours(how), long_histories, ["key"], text, 0)
+    assert detail["text_times"] < 1
+    assert f"all text counted {detail['text_times']:g} times" in watch.said[-1][1]
+    as_set = detail | {"text_times": 1.0}
+
+    def settings(*details):
+        return Fitted([(long_histories, {"symcere": {}})], {"symcere": list(details)}, {}, text, []).settings[
+            "symcere"
+        ]
+
+    assert settings(as_set, detail) == detail["settings"] | {"text_times": [1.0, detail["text_times"]]}
+    assert settings(as_set, as_set) == detail["settings"]
 
 
 def test_where_words_tell_tastes_the_weights_stay_and_so_does_every_bit(split, text, quick):

@@ -89,6 +89,17 @@ def test_gradients_of_several_workers_are_those_of_one_process(name, size):
 
 
 @pytest.mark.slow
+def test_several_workers_take_products_in_bfloat16_where_one_does():
+    coarse = SETTINGS["defaults"].model_copy(update={"precision": "bfloat16"})
+    (exact, exact_weights, _), (ego, weights, _) = (_step(how, Workers()) for how in (SETTINGS["defaults"], coarse))
+    for theirs, their_weights, _ in together(partial(_step, coarse), 2):
+        sides = zip([exact, *exact_weights], [ego, *weights], [theirs, *their_weights], strict=True)
+        for in_float32, own, other in sides:
+            assert np.linalg.norm(other - own) < np.linalg.norm(own - in_float32)
+            assert np.linalg.norm(other - in_float32) > 1e-4 * np.linalg.norm(own)
+
+
+@pytest.mark.slow
 def test_a_fit_of_two_workers_ends_where_that_of_one_does():
     settings = sc.SymcereSettings(dim=8, batch_size=96, max_epochs=4)
     user, item, dial, _ = _fit(settings, Workers())

@@ -1,6 +1,6 @@
 """The losses. Pure mathematics: tensors in, a scalar out; no data, no state."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -265,9 +265,10 @@ class _SymmetricNCE(torch.autograd.Function):
         grad_a = torch.zeros_like(a).index_add_(0, user, at_own * c.index_select(0, item))
         grad_c = torch.zeros_like(c).index_add_(0, item, at_own * a.index_select(0, user))
         a, grad_own = a[rows], grad_a[rows]
-        whole = [(slice(0, len(a)), ctx.kept)]
-        again = () if ctx.kept is not None else _weights(a.to(own), c.to(own), others, temperature, coarse)
-        for block, weight in again or whole:
+        blocks: Iterable[tuple[slice, Tensor]] = [(slice(0, len(a)), ctx.kept)]
+        if ctx.kept is None:
+            blocks = _weights(a.to(own), c.to(own), others, temperature, coarse)
+        for block, weight in blocks:
             slope = torch.outer(of_a[block], n_c).addr_(n_a[block], of_c).mul_(weight)
             slope = _coarse(slope) if coarse else slope.to(a.dtype)
             _add_product(grad_own[block], slope, c)

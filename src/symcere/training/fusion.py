@@ -14,7 +14,7 @@ from symcere.graph import norm_adj, propagate
 from symcere.recommender import Recommender, with_unit_spread
 from symcere.text.features import TextFeatures
 from symcere.towers import Towers
-from symcere.training.tuning import ndcg_of_users
+from symcere.training.tuning import at_best_dial, ndcg_of_users
 
 LADDERS = ((1 / 2, 1 / 4, 1 / 8, 1 / 64), (2.0, 4.0))
 """How often the weights of all text are counted, instead of once; each ladder is climbed while valid NDCG@10 rises.
@@ -54,9 +54,8 @@ def check_text(
     best, best_values, is_clear = system, values, False
     for ladder in LADDERS:
         for times in ladder:
-            other, other_values = _at_best_dial(
-                _joined(system, towers, parts, times), train, valid, popularity_weights
-            )
+            other = _joined(system, towers, parts, times)
+            other, other_values = at_best_dial(other, popularity_weights, train, valid)
             if other_values.mean() <= best_values.mean():
                 break
             best, best_values = other, other_values
@@ -107,11 +106,3 @@ def _joined(system: Recommender, towers: Towers, parts: _Parts, times: float) ->
     user_emb, item_emb = np.split(served, [len(system.users)])
     joined = dataclasses.replace(system, user_emb=user_emb, item_emb=item_emb, towers=counted)
     return joined if towers.unit else with_unit_spread(joined)
-
-
-def _at_best_dial(
-    system: Recommender, train: Dataset, valid: HeldOut, popularity_weights: Sequence[float]
-) -> tuple[Recommender, Float[ndarray, " users"]]:
-    values = ndcg_of_users(system, popularity_weights, train, valid)
-    best = int(values.mean(axis=1).argmax())
-    return system.with_popularity_weight(popularity_weights[best]), values[best]

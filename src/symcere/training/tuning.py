@@ -45,6 +45,25 @@ def ndcg_of_users(
     return _valid_ndcg(lambda user: system.scores_at(user, popularity_weights), train, valid)
 
 
+def at_best_dial(
+    system: System, popularity_weights: Sequence[float], train: Dataset, valid: HeldOut
+) -> tuple[System, Float[ndarray, " users"]]:
+    """Set the dial of a system to the value that is best on valid; the earlier wins a tie.
+
+    Args:
+        system: Any system with the dial.
+        popularity_weights: Values to try.
+        train: Its train part.
+        valid: What decides.
+
+    Returns:
+        The system with its dial set, and NDCG@10 of each user of valid.
+    """
+    values = ndcg_of_users(system, popularity_weights, train, valid)
+    best = int(values.mean(axis=1).argmax())
+    return system.with_popularity_weight(popularity_weights[best]), values[best]
+
+
 def _valid_ndcg(
     scores_of: Callable[[ndarray], Iterable[ndarray]], train: Dataset, valid: HeldOut
 ) -> Float[ndarray, "views users"]:
@@ -76,14 +95,14 @@ def choose_popularity_weight(
         The system with its dial set, and its valid NDCG@10.
     """
     if workers.size == 1:
-        ndcg = ndcg_of_users(system, popularity_weights, train, valid).mean(axis=1)
-    else:
-        users = np.unique(valid.user)
-        own = _of_users(valid, users[workers.share(len(users))])
-        total = np.zeros(len(popularity_weights))
-        if len(own.user):
-            total = ndcg_of_users(system, popularity_weights, train, own).sum(axis=1)
-        ndcg = workers.sum(torch.from_numpy(total)).numpy() / len(users)
+        system, values = at_best_dial(system, popularity_weights, train, valid)
+        return system, float(values.mean())
+    users = np.unique(valid.user)
+    own = _of_users(valid, users[workers.share(len(users))])
+    total = np.zeros(len(popularity_weights))
+    if len(own.user):
+        total = ndcg_of_users(system, popularity_weights, train, own).sum(axis=1)
+    ndcg = workers.sum(torch.from_numpy(total)).numpy() / len(users)
     best = int(ndcg.argmax())
     return system.with_popularity_weight(popularity_weights[best]), float(ndcg[best])
 
