@@ -43,6 +43,7 @@ from symcere.ranking import rank
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import GraphSettings
+from symcere.training.loop import propagates_coarsely
 from symcere.training.progress import Epoch
 
 PEERS = Path(__file__).resolve().parent / "peers"
@@ -274,6 +275,7 @@ def one_size(n: int, system: str) -> dict[str, Any]:
         "n": n_train,
         "nodes": len(split.train.users) + len(split.train.items),
         "layers": settings.n_layers,
+        "coarse": propagates_coarsely(settings, len(split.train.users) + len(split.train.items)),
         "steps": math.ceil(math.ceil(n_train / settings.batch_size) / settings.batches_per_step(n_train)),
         "seconds": learning[-1],
         "evaluation": told[-1].seconds - sum(learning),
@@ -290,8 +292,10 @@ def scale(words: argparse.Namespace) -> None:
         for size in words.sizes.split(","):
             row = in_a_process("one", int(float(size)), system)
             rows.append(row)
-            # a layer gathers a row and its index for each end of an interaction, and writes and adds a row a node
-            layer = 2 * row["n"] * (4 * DIM + 8) + 3 * row["nodes"] * 4 * DIM
+            # a layer gathers a row and its index (in float32 a weight too) for each end of an interaction, and
+            # writes and adds a row a node
+            width, index = (2, 4) if row["coarse"] else (4, 8)
+            layer = 2 * row["n"] * (width * DIM + index) + 3 * row["nodes"] * width * DIM
             moved = row["steps"] * 2 * row["layers"] * layer
             print(
                 f"{system} {row['n']:>11,} interactions: {row['seconds']:8.2f} s an epoch of {row['steps']} steps, "

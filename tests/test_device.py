@@ -10,7 +10,7 @@ from symcere.pipeline.stages import fit_system
 from symcere.pipeline.systems import ours
 from symcere.pipeline.workspace import Workspace
 from symcere.training.device import current_device, multiplies_bfloat16, on_device
-from symcere.training.loop import is_coarse
+from symcere.training.loop import adjacency, multiplies_coarsely
 from symcere.training.tuning import valid_ndcg
 from test_systems import LEARNED, SYSTEMS, fit_first, reviewed  # noqa: F401  a fixture
 
@@ -42,8 +42,26 @@ def test_a_device_that_is_not_there_is_a_sentence(name, message):
 )  # fmt: skip
 def test_products_of_large_data_are_in_bfloat16_where_that_is_fast(precision, n, native, expected, monkeypatch):
     monkeypatch.setattr("symcere.training.loop.multiplies_bfloat16", lambda device: native)
-    assert is_coarse(sc.SymcereSettings(precision=precision), n) == expected
-    assert not is_coarse(sc.SymcereSettings(precision=precision, unit=False), n)  # inner products know no bound
+    assert multiplies_coarsely(sc.SymcereSettings(precision=precision), n) == expected
+    assert not multiplies_coarsely(
+        sc.SymcereSettings(precision=precision, unit=False), n
+    )  # inner products know no bound
+
+
+@pytest.mark.parametrize(
+    ("precision", "too_few", "kernels", "expected"),
+    [
+        ("auto", 1, "AVX512", False), ("auto", 0, "AVX512", True), ("auto", 0, "DEFAULT", False),
+        ("float32", 0, "AVX512", False), ("bfloat16", 1, "DEFAULT", True),
+    ],
+)  # fmt: skip
+def test_large_graphs_are_propagated_over_in_bfloat16_where_that_is_fast(
+    precision, too_few, kernels, expected, split, monkeypatch
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kernels)
+    n_nodes = len(split.train.users) + len(split.train.items)
+    monkeypatch.setattr("symcere.training.loop._LARGE_GRAPH", n_nodes + too_few)
+    assert adjacency(split.train, sc.SymcereSettings(precision=precision)).coarse == expected
 
 
 def test_a_processor_multiplies_bfloat16_if_it_says_so(monkeypatch):

@@ -49,27 +49,78 @@ def test_propagation_equals_dense_on_any_graph_also_with_isolated_nodes(pairs):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 
 
+def some_pairs():
+    """Of 13 users x 9 items; users without items among them, items of one user and of many."""
+    return np.unique(np.random.default_rng(0).integers(0, [11, 9], (60, 2)), axis=0).T
+
+
 @pytest.mark.parametrize(("block", "per_row"), [(2, 0), (3, 1), (4, 2), (4, 100)])
 def test_a_graph_that_outgrows_the_cache_is_cut_into_blocks_and_propagates_the_same(block, per_row, monkeypatch):
-    """13 users x 9 items; users without items among them, items of one user and of many."""
-    pairs = np.random.default_rng(0).integers(0, [11, 9], (60, 2))
-    user, item = np.unique(pairs, axis=0).T
+    user, item = some_pairs()
     x = torch.randn(22, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr("symcere.graph._BLOCK", block)
+    monkeypatch.setattr("symcere.graph._BAND", block + 1)
     monkeypatch.setattr("symcere.graph._PER_ROW", per_row)
     adj = norm_adj(user, item, 13, 9)
     found = propagate(adj, x, 3, include_ego=True)
     np.testing.assert_allclose(
         found.numpy(), dense_light_gcn(dense(user, item, 13, 9), x.numpy(), 3, True), atol=1e-7
     )
-    assert sum(len(part.indices) for part in adj._blocks) == len(adj.indices)
-    rows = [part.rows.start for part in adj._blocks]
-    assert rows == sorted(rows)
-    assert [part.first for part in adj._blocks] == [row not in rows[:at] for at, row in enumerate(rows)]
-    sparse = [part for part in adj._blocks if len(part.indices) < per_row * (part.rows.stop - part.rows.start)]
-    assert all(rows.count(part.rows.start) == 1 for part in sparse)  # cut no further than pays
-    if per_row < 100:
-        assert len(rows) > len(set(rows))
+    assert sum(len(part.indices) for band in adj._bands for part in band.blocks) == len(adj.indices)
+    assert [band.rows.start for band in adj._bands] == list(range(0, 22, block + 1))
+    cut = [band for band in adj._bands if len(band.blocks) > 1]
+    for band in cut:  # no further than pays
+        least = per_row * (band.rows.stop - band.rows.start)
+        assert all(len(part.indices) >= least for part in band.blocks)
+    assert bool(cut) == (per_row < 100)
+
+
+@pytest.mark.parametrize("include_ego", [True, False])
+@pytest.mark.parametrize("n_layers", [0, 1, 2, 3, 4])
+def test_a_coarse_graph_learns_in_bfloat16_and_serves_in_float32(n_layers, include_ego, monkeypatch):
+    if not (n_layers or include_ego):
+        return
+    user, item = some_pairs()
+    for name, value in (("_BAND", 5), ("_BLOCK", 4), ("_PER_ROW", 1)):
+        monkeypatch.setattr(f"symcere.graph.{name}", value)
+    adj = norm_adj(user, item, 13, 9, coarse=True)
+    x, slope = torch.randn(2, 22, 6, generator=torch.Generator().manual_seed(0))
+    a = dense(user, item, 13, 9)
+    expected = dense_light_gcn(a, x.numpy(), n_layers, include_ego)
+    x.requires_grad_(True)
+    kept = []
+    for _ in range(2):  # the second finds the memory of the first
+        found = propagate(adj, x, n_layers, include_ego=include_ego)
+        x.grad = None
+        found.backward(slope)
+        kept.append((found.detach().clone(), x.grad))
+        back = dense_light_gcn(a, slope.numpy(), n_layers, include_ego)
+        for got, exact in ((found.detach().numpy(), expected), (x.grad.numpy(), back)):
+            assert got.dtype == np.float32
+            error = np.linalg.norm(got - exact) / np.linalg.norm(exact)
+            assert (1e-4 if n_layers else 0) <= error < 5e-3
+    assert all(torch.equal(one, other) for one, other in zip(*kept, strict=True))
+    with torch.no_grad():
+        served = propagate(adj, x, n_layers, include_ego=include_ego)
+    fixed = propagate(adj, x.detach(), n_layers, include_ego=include_ego)
+    precise = propagate(adj, x.detach().double().requires_grad_(), n_layers, include_ego=include_ego)
+    for exact in (served, fixed, precise.detach()):
+        np.testing.assert_allclose(exact, expected, atol=1e-6)
+    unknown = np.setdiff1d(np.arange(13), user)
+    assert len(unknown)
+    assert torch.isfinite(found).all()
+    if not include_ego:
+        assert not found[unknown].any()
+
+
+def test_blocks_of_a_coarse_graph_are_summed_in_float32(monkeypatch):
+    """In bfloat16, 256 and 1 is 256."""
+    for name, value in (("_BAND", 700), ("_BLOCK", 4), ("_PER_ROW", 0)):
+        monkeypatch.setattr(f"symcere.graph.{name}", value)
+    adj = norm_adj(np.arange(600), np.zeros(600, dtype=np.int64), 600, 1, coarse=True)
+    assert len(adj._bands[0].blocks) > 100
+    of_item = propagate(adj, torch.ones(601, 1, requires_grad=True), 1, include_ego=False)[600].item()
+    assert of_item == pytest.approx(np.sqrt(600), rel=1e-3)
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
@@ -78,9 +129,9 @@ def test_what_one_propagation_returned_the_next_does_not_write_over(n_layers, mo
     adj = norm_adj(USER, ITEM, 5, 5)
     x, other = torch.randn(2, 10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     first = propagate(adj, x, n_layers, include_ego=False)
-    kept = adj.spare
+    kept = adj.spare[torch.float64][0]
     second = propagate(adj, other.clone(), n_layers, include_ego=False)
-    assert adj.spare is kept  # the hops between are put where they were
+    assert adj.spare[torch.float64][0] is kept  # the hops between are put where they were
     narrow = propagate(adj, other[:, :2].clone(), n_layers, include_ego=False)
     rounded = propagate(adj, other[:, 2:].float(), n_layers, include_ego=False)
     a = dense(USER, ITEM, 5, 5)
@@ -90,10 +141,12 @@ def test_what_one_propagation_returned_the_next_does_not_write_over(n_layers, mo
 
 def test_a_block_of_users_gathers_no_more_than_the_cache_holds(monkeypatch):
     monkeypatch.setattr("symcere.graph._BLOCK", 50)
+    monkeypatch.setattr("symcere.graph._BAND", 50)
     monkeypatch.setattr("symcere.graph._PER_ROW", 4)
     user, item = (side.ravel() for side in np.indices((200, 30)))
-    blocks = norm_adj(user, item, 200, 30)._blocks
-    assert {part.columns.stop - part.columns.start for part in blocks if part.rows.start >= 200} == {50}
+    bands = norm_adj(user, item, 200, 30)._bands
+    of_items = [part for band in bands if band.rows.start >= 200 for part in band.blocks]
+    assert {part.columns.stop - part.columns.start for part in of_items} == {50}
 
 
 def test_backward_is_the_derivative():

@@ -111,16 +111,16 @@ def test_a_fit_of_two_workers_ends_where_that_of_one_does():
     assert sent > 0
 
 
-def _propagated(block, workers):
+def _propagated(block, coarse, workers):
     draws = np.random.default_rng(3)
     pairs = np.unique(draws.integers(0, (30, 20), (150, 2)), axis=0)
-    adj = norm_adj(pairs[:, 0], pairs[:, 1], 30, 20)
+    adj = norm_adj(pairs[:, 0], pairs[:, 1], 30, 20, coarse=coarse)
     x = torch.from_numpy(draws.standard_normal((50, 4)).astype(np.float32))
     if workers.size == 1:
-        return propagate(adj, x, 3, include_ego=True).numpy(), 0
-    graph._BLOCK = block  # in a process of this test's own
+        return propagate(adj, x.requires_grad_(coarse), 3, include_ego=True).detach().numpy(), 0
+    graph._BLOCK = graph._BAND = block  # in a process of this test's own
     sharded = ShardedAdj(adj, workers)
-    own = propagate(sharded, x[sharded.shard.own].clone(), 3, include_ego=True)
+    own = propagate(sharded, x[sharded.shard.own].clone().requires_grad_(coarse), 3, include_ego=True).detach()
     sent = workers.sent
     return workers.all_rows(own, sharded.shard).numpy(), sent
 
@@ -128,11 +128,22 @@ def _propagated(block, workers):
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [65_536, 4])  # rows of a worker that are propagated whole, and block by block
 def test_propagation_over_shards_is_propagation_and_sends_each_row_once_a_layer(block):
-    whole, _ = _propagated(block, Workers())
-    found = together(partial(_propagated, block), 3)
+    whole, _ = _propagated(block, False, Workers())
+    found = together(partial(_propagated, block, False), 3)
     for theirs, _ in found:
         np.testing.assert_allclose(theirs, whole, atol=1e-6)
     assert sum(sent for _, sent in found) == 3 * 50 * 4 * 4
+
+
+@pytest.mark.slow
+def test_in_bfloat16_shards_propagate_what_one_process_does_and_send_half_the_bytes():
+    exact, _ = _propagated(65_536, False, Workers())
+    whole, _ = _propagated(65_536, True, Workers())
+    found = together(partial(_propagated, 65_536, True), 3)
+    for theirs, _ in found:
+        assert np.linalg.norm(theirs - whole) < np.linalg.norm(whole - exact)
+        assert 1e-4 < np.linalg.norm(theirs - exact) / np.linalg.norm(exact) < 5e-3
+    assert sum(sent for _, sent in found) == 3 * 50 * 4 * 2
 
 
 @pytest.mark.parametrize("own_known", [True, False])

@@ -9,14 +9,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.graph import NormAdj, norm_adj, propagate
+from symcere.graph import NormAdj, propagate
 from symcere.losses import Known, info_nce, l2, sampled_softmax, unit_rows
 from symcere.models.projection import LeakyTextTower, TextTower
 from symcere.models.tables import Table
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.training.config import GraphSettings
-from symcere.training.loop import optimise, torch_generator
+from symcere.training.loop import adjacency, optimise, torch_generator
 from symcere.training.progress import OnEpoch
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Space
 from symcere.training.text import profiles
@@ -186,7 +186,7 @@ def fit_alpha_rec(
     """
     settings = settings or AlphaRecSettings()
     features, n_users = profiles(train, text), len(train.users)
-    adj = norm_adj(train.user, train.item, n_users, len(train.items))
+    adj = adjacency(train, settings)
     if settings.user_text == "items":
         features = user_profiles(features, adj, n_users)
     hidden = features.shape[1] // 2 if settings.projection == "mlp" else 0

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class RGCLSettings(GraphSettings):
     """Weight of edge discrimination, between a pair's vectors and its review."""
     leave_one_out: bool = True
     """Whether edges carry no text for the pairs of the batch; as published, they do."""
+    precision: Literal["float32"] = "float32"
+    """Its edges are weighed anew in every batch; their sums know no other precision."""
 
 
 SPACE: Space = {

@@ -87,6 +87,10 @@ class GraphSettings(Schedule):
     """Whether layer 0 is in the mean over layers."""
     w_l2: Weight = 1e-5
     """Weight of L2 on the layer-0 rows of a batch."""
+    precision: Precision = "auto"
+    """Of what large data spends its time on while it is learned from: float32; bfloat16; or auto, bfloat16 where that
+    is faster. Rows that are propagated on a processor (auto: from 32,768 nodes on), and SymCERE's matrix products of
+    softmaxes on the unit sphere (auto: from 65 batches an epoch on, if the device has instructions for it)."""
 
 
 class SymcereSettings(GraphSettings):
@@ -110,9 +114,6 @@ class SymcereSettings(GraphSettings):
     check_text: bool = True
     """Whether all text counts up to 64 times less or 4 times more than its weights say, where that is clearly better
     on valid (by two standard errors) once the towers are learned."""
-    precision: Precision = "auto"
-    """Of the matrix products of softmaxes on the unit sphere: float32; bfloat16; or auto: bfloat16 if an epoch has
-    more than 64 batches and the device multiplies it natively (twice as fast), else float32."""
     pairs: Pairs = "user_item"
     """What the cross-modal term joins: a user with the item's other modality, or a node with its own."""
     unit: bool = True

@@ -56,6 +56,11 @@ def on_device(name: str) -> Iterator[torch.device]:
         _CURRENT.reset(token)
 
 
+def gathers_bfloat16(device: torch.device) -> bool:
+    """Whether a device sums rows in bfloat16 faster than in float32: a processor whose kernels are vectorised."""
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() != "DEFAULT"
+
+
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for matrices in bfloat16; without, they take longer than in float32."""
     if device.type == "cuda":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut, known_matrix
 from symcere.errors import ConfigError, DivergedError
-from symcere.graph import ShardedAdj, norm_adj, propagate
+from symcere.graph import NormAdj, ShardedAdj, norm_adj, propagate
 from symcere.losses import Known
 from symcere.manifest import code_digest, digest, digest_array
 from symcere.models.lightgcn import GraphTower
@@ -28,7 +28,7 @@ from symcere.training.adam import Adam
 from symcere.training.batches import Batch, SeenPairs, batches, in_groups
 from symcere.training.checkpoint import current_checkpoints, random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
-from symcere.training.device import current_device, multiplies_bfloat16
+from symcere.training.device import current_device, gathers_bfloat16, multiplies_bfloat16
 from symcere.training.fusion import check_text
 from symcere.training.known import Mask
 from symcere.training.progress import Epoch, OnEpoch, Progress, recommender_of, restored, saved_state
@@ -36,6 +36,7 @@ from symcere.training.text import profiles, told, without_own
 from symcere.training.tuning import choose_popularity_weight, some_users
 from symcere.workers import current_workers
 
+_LARGE_GRAPH = 32_768  # nodes, whose vectors of 64 numbers take 8 MiB
 _BESIDE = ("loss", "grad_norm", "known_share")  # what the log of a step holds beside the terms
 
 KnownMass = Callable[[Tensor, Tensor, Known], float]
@@ -133,20 +134,42 @@ def symcere_model(
         "own_known": settings.mask == "history",
         "neighbourhood": near,
         "neighbourhood_weight": settings.neighbourhood_weight,
-        "coarse": is_coarse(settings, len(train)),
+        "coarse": multiplies_coarsely(settings, len(train)),
     }
     if not shard:
         return SymcereModel(graph, tower, len(train.users), **how)
     return ShardedSymcere(graph, tower, len(train.users), told(text), **how)
 
 
-def is_coarse(settings: SymcereSettings, n_interactions: int) -> bool:
+def multiplies_coarsely(settings: SymcereSettings, n_interactions: int) -> bool:
     """Whether the products of SymCERE's softmaxes are taken in bfloat16 on `current_device()`; of unit rows alone."""
     if not settings.unit:
         return False
     if settings.precision == "auto":
         return settings.is_large(n_interactions) and multiplies_bfloat16(current_device())
     return settings.precision == "bfloat16"
+
+
+def propagates_coarsely(settings: GraphSettings, n_nodes: int) -> bool:
+    """Whether a graph of so many nodes is propagated over in bfloat16 on `current_device()`."""
+    if settings.precision == "auto":
+        return n_nodes >= _LARGE_GRAPH and gathers_bfloat16(current_device())
+    return settings.precision == "bfloat16"
+
+
+def adjacency(train: Dataset, settings: GraphSettings) -> NormAdj:
+    """The graph that is propagated over, in the precision that the settings ask for.
+
+    Args:
+        train: The train part.
+        settings: Their precision; "auto" is bfloat16 where the vectors are too many for a cache.
+
+    Returns:
+        The adjacency.
+    """
+    n_users, n_items = len(train.users), len(train.items)
+    coarse = propagates_coarsely(settings, n_users + n_items)
+    return norm_adj(train.user, train.item, n_users, n_items, coarse=coarse)
 
 
 def _check_shared(settings: SymcereSettings) -> None:
@@ -295,7 +318,7 @@ def graph_tower(train: Dataset, settings: GraphSettings, generator: torch.Genera
     Returns:
         The tower.
     """
-    adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
+    adj = adjacency(train, settings)
     workers = current_workers()
     shared = ShardedAdj(adj, workers) if workers.size > 1 else adj
     return GraphTower(shared, settings.dim, settings.n_layers, include_ego=settings.include_ego, generator=generator)
