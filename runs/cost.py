@@ -18,7 +18,7 @@ DIM, TEXT_DIM, N_LAYERS, TOWERS, BATCH, STEPS = 64, 384, 2, 3, 1_024, 64
 USERS, ITEMS = 1 / 10, 1 / 200  # nodes a review, of what a k-core leaves
 TRAIN = 0.8
 
-INGEST, SPLIT, TFIDF, SENTENCE, EPOCH, SCORED = 7.8, 1.2, 143.0, 1_600.0, 52.0, 5.5e-3
+INGEST, SPLIT, TFIDF, SENTENCE, EPOCH, SCORED = 7.8, 1.2, 143.0, 1_600.0, 46.0, 5.5e-3
 """Microseconds of one core: a review ingested, split, encoded by TF-IDF, by the sentence encoder in 8 bits; an
 interaction of an epoch (read at ten million, docs/log.md); an item scored for a user, by vectors of 128 numbers, and
 looked at for the ten best."""
@@ -67,7 +67,7 @@ def stages(n: int, n_nodes: int, prices: Prices) -> list[Stage]:
     users, items, train = n * USERS, n * ITEMS, n * TRAIN
     nodes = users + items
     away = 1 - 1 / n_nodes
-    table = nodes * DIM * 4
+    table = nodes * DIM * 2  # rows go over the network in bfloat16
     batches = train / BATCH
     rows = 3 * BATCH * DIM * 4
     a_step = 2 * N_LAYERS * table * n_nodes * away  # everybody's rows to everybody, there and back
@@ -157,7 +157,7 @@ FOUND = """## What it says
   on some nodes. The sentence encoder on processors is ten times as dear: take GPUs, or distil.
 - **The fit waits for the network.** A step lets the whole table pass by every worker twice a layer, so bytes grow
   with nodes of the graph times workers, and more workers do not help. What does: fewer steps an epoch
-  (`batches_per_propagation`), a faster network (at 100 Gbit/s a tenth of those seconds), half-precision rows.
+  (`batches_per_propagation`), a faster network (at 100 Gbit/s a tenth of those seconds). Rows go in bfloat16.
 - On one node of enough memory there is no network: 10^8 reviews need 40 GiB of it.
 - **At 10^10 the pairs and the graph no longer fit a worker.** Edges are held by the owner of their row already; the
   list of pairs that batches are drawn from, and the mask, are what is left to partition.
