@@ -25,6 +25,13 @@ def test_known_pairs_equal_the_look_up_of_every_pair(seen, batch):
     assert len(known.row) == len(expected)
 
 
+def test_items_that_share_a_slot_are_told_apart(monkeypatch):
+    monkeypatch.setattr("symcere.training.known._LOW", 1)
+    user, item = np.array([0, 0, 1, 2]), np.array([0, 2, 4, 6])
+    train = interaction_matrix(np.array([0, 0, 0, 1, 2]), np.array([0, 4, 3, 8, 2]), 3, 9)
+    assert as_set(known_pairs(user, item, train)) == {(0, 2), (1, 0), (1, 2), (3, 1)}
+
+
 @given(st.lists(pair, min_size=1, max_size=12))
 def test_same_item_masks_repeated_items_only_and_none_masks_nothing(batch):
     user, item = (np.array(side) for side in zip(*batch, strict=True))

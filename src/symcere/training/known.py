@@ -16,6 +16,7 @@ from symcere.losses import Known
 
 Mask = Literal["history", "same_item", "none"]
 
+_LOW = 65_535  # the bits of an item that name a slot
 _NONE = Known(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 
 
@@ -35,9 +36,14 @@ def known_pairs(user: Int[ndarray, " batch"], item: Int[ndarray, " batch"], trai
     """
     order = np.argsort(item, kind="stable")
     in_order = item[order]
-    start, degree = train.indptr[user], np.diff(train.indptr)[user]
+    start = train.indptr[user]
+    degree = train.indptr[user + 1] - start
     row = np.repeat(np.arange(len(user)), degree)
     seen = train.indices[np.arange(degree.sum()) + np.repeat(start - _before(degree), degree)]
+    slots = np.zeros(_LOW + 1, dtype=bool)
+    slots[item & _LOW] = True
+    perhaps = np.flatnonzero(slots[seen & _LOW])  # few items of a history are in the batch, and are worth a search
+    row, seen = row[perhaps], seen[perhaps]
     first = np.searchsorted(in_order, seen, side="left")
     n = np.searchsorted(in_order, seen, side="right") - first
     column = order[np.arange(n.sum()) + np.repeat(first - _before(n), n)]
