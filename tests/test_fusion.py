@@ -8,6 +8,7 @@ import pytest
 import symcere as sc
 from conftest import Silent, reviews_of
 from symcere.analysis.learned import Learned
+from symcere.graph import norm_adj
 from symcere.pipeline.stages import Fitted, fit_system
 from symcere.pipeline.systems import ours
 from symcere.pipeline.workspace import Workspace
@@ -102,10 +103,29 @@ def test_valid_is_not_asked_where_there_is_no_text_or_no_weight_of_it(model, spl
     assert asked
 
 
+def graph_of(split):
+    return norm_adj(split.train.user, split.train.item, len(split.train.users), len(split.train.items))
+
+
+def test_a_fit_hands_its_graph_on_and_without_one_it_is_made(split, text, quick, monkeypatch):
+    made = []
+    monkeypatch.setattr(fusion, "norm_adj", lambda *more: made.append(more) or norm_adj(*more))
+    fitted = sc.fit(split.train, text, valid=split.valid, settings=quick)
+    assert not made
+    asked = []
+    monkeypatch.setattr(fusion, "_joined", lambda *more: asked.append(more[2]) or more[0])
+    for adj in (None, graph_of(split)):
+        check_text(fitted, split.train, text, split.valid, DIALS, adj)
+    assert len(made) == 1
+    half = len(asked) // 2
+    for one, other in zip(asked[0], asked[half], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 def test_counted_again_the_vectors_are_those_of_their_towers(split, text, quick, changes):
     model = fit(split, text, quick, {"check_text": False} | changes)
-    parts = fusion._parts_of(model.towers, split.train, text)
+    parts = fusion._parts_of(model.towers, text, graph_of(split))
     once = fusion._joined(model, model.towers, parts, 1.0)
     assert np.abs(once.user_emb - model.user_emb).max() < 1e-5 * max(1, np.abs(model.user_emb).max())
     less = fusion._joined(model, model.towers, parts, 0.25)
@@ -159,7 +179,7 @@ def test_where_words_tell_tastes_the_weights_stay_and_so_does_every_bit(split, t
 
 
 def test_who_has_no_interactions_is_still_told_apart_by_text(model, split, text):
-    parts = fusion._parts_of(model.towers, split.train, text)
+    parts = fusion._parts_of(model.towers, text, graph_of(split))
     cold = parts._replace(graph=np.zeros_like(parts.graph))
     least = fusion._joined(model, model.towers, cold, LADDERS[0][-1])
     assert np.linalg.norm(least.item_emb, axis=1).min() > 0.99

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.graph import norm_adj, propagate
+from symcere.graph import NormAdj, norm_adj, propagate
 from symcere.recommender import Recommender, with_unit_spread
 from symcere.text.features import TextFeatures
 from symcere.towers import Towers
@@ -26,7 +26,12 @@ ladder, for a short one changes few lists and is sooner told apart from noise th
 
 
 def check_text(
-    system: Recommender, train: Dataset, text: TextFeatures, valid: HeldOut, popularity_weights: Sequence[float]
+    system: Recommender,
+    train: Dataset,
+    text: TextFeatures,
+    valid: HeldOut,
+    popularity_weights: Sequence[float],
+    adj: NormAdj | None = None,
 ) -> Recommender:
     """Let text count less or more than its weights say, where that is clearly better on valid.
 
@@ -40,6 +45,7 @@ def check_text(
         text: Its profiles.
         valid: What decides.
         popularity_weights: Dials tried with each.
+        adj: Its graph on the processor, where it is at hand; made anew otherwise.
 
     Returns:
         The system itself; or one of the same towers in which all text counts another number of times, and its dial.
@@ -49,7 +55,9 @@ def check_text(
         return system
     if not (text.user.any() or text.item.any()):  # there is nothing to count
         return system
-    parts = _parts_of(towers, train, text)
+    if adj is None:
+        adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
+    parts = _parts_of(towers, text, adj)
     (values,) = ndcg_of_users(system, [system.popularity_weight], train, valid)
     best, best_values, is_clear = system, values, False
     for ladder in LADDERS:
@@ -77,9 +85,7 @@ class _Parts(NamedTuple):
     near: Float[ndarray, "nodes near_dim"]
 
 
-def _parts_of(towers: Towers, train: Dataset, text: TextFeatures) -> _Parts:
-    adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
-
+def _parts_of(towers: Towers, text: TextFeatures, adj: NormAdj) -> _Parts:
     def propagated(x: ndarray, *, include_ego: bool) -> ndarray:
         rows = torch.from_numpy(np.ascontiguousarray(x))
         return towers.scaled(propagate(adj, rows, towers.n_layers, include_ego=include_ego).numpy())

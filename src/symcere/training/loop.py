@@ -78,7 +78,9 @@ def fit(
     model = symcere_model(train, text, settings, torch_generator(seed))
 
     def checked(system: Recommender, deciding: HeldOut) -> Recommender:
-        return check_text(system, train, text, deciding, settings.popularity_weights)
+        adj = model.graph.adj
+        at_hand = adj if isinstance(adj, NormAdj) and not adj.values.is_cuda else None
+        return check_text(system, train, text, deciding, settings.popularity_weights, at_hand)
 
     return optimise(
         model,
@@ -289,6 +291,8 @@ def optimise(
         if on_epoch:
             on_epoch(showed)
     assert at.best is not None  # the last epoch is always validated
+    optimiser.zero_grad()
+    rooms.clear()  # what steps needed is memory that `finish` may take
     best = finish(at.best[2], deciding) if finish else at.best[2]
     if checkpoints:
         checkpoints.remove(key)
