@@ -18,7 +18,7 @@ DIM, TEXT_DIM, N_LAYERS, TOWERS, BATCH, STEPS = 64, 384, 2, 3, 1_024, 64
 USERS, ITEMS = 1 / 10, 1 / 200  # nodes a review, of what a k-core leaves
 TRAIN = 0.8
 
-INGEST, SPLIT, TFIDF, SENTENCE, EPOCH, SCORED = 7.8, 1.2, 143.0, 1_600.0, 46.0, 5.5e-3
+INGEST, SPLIT, TFIDF, SENTENCE, EPOCH, SCORED = 7.8, 1.2, 143.0, 1_600.0, 42.0, 5.5e-3
 """Microseconds of one core: a review ingested, split, encoded by TF-IDF, by the sentence encoder in 8 bits; an
 interaction of an epoch (read at ten million, docs/log.md); an item scored for a user, by vectors of 128 numbers, and
 looked at for the ten best."""
@@ -156,8 +156,9 @@ FOUND = """## What it says
 - Up to 10^9 reviews, ingesting, splits and encoding by TF-IDF (or, at its price, the distilled encoder) are minutes
   on some nodes. The sentence encoder on processors is ten times as dear: take GPUs, or distil.
 - **The fit waits for the network.** A step lets the whole table pass by every worker twice a layer, so bytes grow
-  with nodes of the graph times workers, and more workers do not help. What does: fewer steps an epoch
-  (`batches_per_propagation`), a faster network (at 100 Gbit/s a tenth of those seconds). Rows go in bfloat16.
+  with nodes of the graph times workers, and more workers do not help. What does: a faster network
+  (at 100 Gbit/s a tenth of those seconds). Rows that are propagated go in bfloat16 already; fewer steps an epoch only
+  ask for more epochs (docs/log.md, 2026-11-28).
 - On one node of enough memory there is no network: 10^8 reviews need 40 GiB of it.
 - **At 10^10 the pairs and the graph no longer fit a worker.** Edges are held by the owner of their row already; the
   list of pairs that batches are drawn from, and the mask, are what is left to partition.

@@ -1,5 +1,6 @@
 """Where training runs: the choice of a device, and that everything moves there."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,6 +63,32 @@ def test_large_graphs_are_propagated_over_in_bfloat16_where_that_is_fast(
     n_nodes = len(split.train.users) + len(split.train.items)
     monkeypatch.setattr("symcere.training.loop._LARGE_GRAPH", n_nodes + too_few)
     assert adjacency(split.train, sc.SymcereSettings(precision=precision)).coarse == expected
+
+
+GRAPH_SYSTEMS = [name for name in LEARNED if "precision" in type(SYSTEMS[name].candidates[0]).model_fields]
+
+
+@pytest.mark.parametrize("name", [name for name in GRAPH_SYSTEMS if name != "rgcl"])
+def test_every_graph_system_learns_in_the_precision_that_it_is_given(name, split, reviewed):  # noqa: F811
+    system = SYSTEMS[name]
+    exact, coarse = (
+        system.fit(
+            split.train,
+            split.valid,
+            reviewed,
+            system.candidates[0].model_copy(update={"max_epochs": 2, "precision": precision}),
+            0,
+            None,
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    assert not np.array_equal(exact.item_emb, coarse.item_emb)
+    assert np.abs(exact.item_emb - coarse.item_emb).max() < 0.05 * np.abs(exact.item_emb).max()
+
+
+def test_rgcl_knows_no_other_precision():
+    with pytest.raises(sc.ConfigError, match="precision: Input should be 'float32'"):
+        sc.RGCLSettings(precision="bfloat16")
 
 
 def test_a_processor_multiplies_bfloat16_if_it_says_so(monkeypatch):

@@ -14,9 +14,10 @@ from symcere.pipeline.systems import ours
 from symcere.pipeline.workspace import Workspace
 from symcere.text.features import TextFeatures
 from symcere.towers import Towers
-from symcere.training import fusion
+from symcere.training import fusion, loop
 from symcere.training.checkpoint import checkpointing
 from symcere.training.fusion import LADDERS, check_text
+from symcere.training.loop import _gradients
 from symcere.training.tuning import ndcg_of_users, valid_ndcg
 from test_checkpoint import same
 from test_learned import VARIANTS, fit
@@ -120,6 +121,23 @@ def test_a_fit_hands_its_graph_on_and_without_one_it_is_made(split, text, quick,
     half = len(asked) // 2
     for one, other in zip(asked[0], asked[half], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_steps_needed_is_dropped_before_the_text_is_checked(split, text, quick, monkeypatch):
+    seen = {}
+
+    def gradients(model, group, weights, rooms):
+        seen.update(model=model, rooms=rooms)
+        return _gradients(model, group, weights, rooms)
+
+    def check(system, *more):
+        seen["held"] = [*seen["rooms"], *(part.grad for part in seen["model"].parameters() if part.grad is not None)]
+        return system
+
+    monkeypatch.setattr(loop, "_gradients", gradients)
+    monkeypatch.setattr(loop, "check_text", check)
+    sc.fit(split.train, text, valid=split.valid, settings=quick)
+    assert seen["held"] == []
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
