@@ -109,6 +109,7 @@ def ranking(data: Path, seeds: int, names: Sequence[str], cache: Path, only: Seq
         "lift": lambda: [sc.lift_encoder()],
         "lift, shuffled": lambda: [sc.lift_encoder()],
         "lift+distilled": lambda: [sc.lift_encoder(), sc.distilled_encoder()],
+        "lift+sentence": lambda: [sc.lift_encoder(), sc.sentence_encoder(runtime="int8")],
         "tfidf": lambda: [sc.tfidf_encoder()],
         "sentence-float32": lambda: [sc.sentence_encoder(runtime="float32")],
         "sentence (int8)": lambda: [sc.sentence_encoder(runtime="int8")],

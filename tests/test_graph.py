@@ -54,25 +54,35 @@ def some_pairs():
     return np.unique(np.random.default_rng(0).integers(0, [11, 9], (60, 2)), axis=0).T
 
 
-@pytest.mark.parametrize(("block", "per_row"), [(2, 0), (3, 1), (4, 2), (4, 100)])
-def test_a_graph_that_outgrows_the_cache_is_cut_into_blocks_and_propagates_the_same(block, per_row, monkeypatch):
+def shrink(monkeypatch, **values):
+    """Make caches small: what is large begins at one node."""
+    for name, value in {"LARGE": 1, **values}.items():
+        monkeypatch.setattr(f"symcere.graph._{name}", value)
+
+
+@pytest.mark.parametrize("include_ego", [True, False])
+@pytest.mark.parametrize(("block", "per_row"), [(2, 0.1), (3, 1), (4, 2), (4, 100)])
+def test_a_graph_that_outgrows_the_cache_is_cut_into_blocks_and_strips_and_propagates_the_same(
+    block, per_row, include_ego, monkeypatch
+):
     user, item = some_pairs()
-    x = torch.randn(22, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr("symcere.graph._BLOCK", block)
-    monkeypatch.setattr("symcere.graph._BAND", block + 1)
-    monkeypatch.setattr("symcere.graph._PER_ROW", per_row)
+    x = torch.randn(22, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    shrink(monkeypatch, BLOCK=block, BAND=block + 1, BANDS=2, PER_ROW=per_row, STRIP=16)
     adj = norm_adj(user, item, 13, 9)
-    found = propagate(adj, x, 3, include_ego=True)
+    found = propagate(adj, x, 3, include_ego=include_ego)
     np.testing.assert_allclose(
-        found.numpy(), dense_light_gcn(dense(user, item, 13, 9), x.numpy(), 3, True), atol=1e-7
+        found.numpy(), dense_light_gcn(dense(user, item, 13, 9), x.numpy(), 3, include_ego), atol=1e-6
     )
+    assert [kept.shape for kept in adj.spare[torch.float64]] == [(22, 1)] * 3  # of the last strip
     assert sum(len(part.indices) for band in adj._bands for part in band.blocks) == len(adj.indices)
-    assert [band.rows.start for band in adj._bands] == list(range(0, 22, block + 1))
-    cut = [band for band in adj._bands if len(band.blocks) > 1]
-    for band in cut:  # no further than pays
-        least = per_row * (band.rows.stop - band.rows.start)
-        assert all(len(part.indices) >= least for part in band.blocks)
-    assert bool(cut) == (per_row < 100)
+    n_rows = np.diff([*(band.start for band in adj._bands), 22])
+    cut = [len(band.blocks) > 1 for band in adj._bands]
+    for band, rows in zip(adj._bands, n_rows, strict=True):  # no further than pays
+        edges = sum(len(part.indices) for part in band.blocks)
+        assert len(band.blocks) == 1 or edges >= per_row * rows * len(band.blocks)
+    assert any(cut) == (per_row < 100)
+    assert all(n <= (block + 1) * (2 if several else 1) for n, several in zip(n_rows, cut, strict=True))
+    assert any(n > block + 1 for n in n_rows) == (per_row < 100)
 
 
 @pytest.mark.parametrize("include_ego", [True, False])
@@ -81,8 +91,7 @@ def test_a_coarse_graph_learns_in_bfloat16_and_serves_in_float32(n_layers, inclu
     if not (n_layers or include_ego):
         return
     user, item = some_pairs()
-    for name, value in (("_BAND", 5), ("_BLOCK", 4), ("_PER_ROW", 1)):
-        monkeypatch.setattr(f"symcere.graph.{name}", value)
+    shrink(monkeypatch, BAND=5, BLOCK=4, PER_ROW=1, STRIP=8, LARGE=1_000)
     adj = norm_adj(user, item, 13, 9, coarse=True)
     x, slope = torch.randn(2, 22, 6, generator=torch.Generator().manual_seed(0))
     a = dense(user, item, 13, 9)
@@ -115,8 +124,7 @@ def test_a_coarse_graph_learns_in_bfloat16_and_serves_in_float32(n_layers, inclu
 
 def test_blocks_of_a_coarse_graph_are_summed_in_float32(monkeypatch):
     """In bfloat16, 256 and 1 is 256."""
-    for name, value in (("_BAND", 700), ("_BLOCK", 1), ("_PER_ROW", 0)):
-        monkeypatch.setattr(f"symcere.graph.{name}", value)
+    shrink(monkeypatch, BAND=700, BLOCK=1, PER_ROW=0.001)
     adj = norm_adj(np.arange(600), np.zeros(600, dtype=np.int64), 600, 1, coarse=True)
     assert len(adj._bands[0].blocks) == 601
     of_item = propagate(adj, torch.ones(601, 1, requires_grad=True), 1, include_ego=False)[600].item()
@@ -125,7 +133,7 @@ def test_blocks_of_a_coarse_graph_are_summed_in_float32(monkeypatch):
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_what_one_propagation_returned_the_next_does_not_write_over(n_layers, monkeypatch):
-    monkeypatch.setattr("symcere.graph._BLOCK", 3)
+    shrink(monkeypatch, BLOCK=3)
     adj = norm_adj(USER, ITEM, 5, 5)
     x, other = torch.randn(2, 10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     first = propagate(adj, x, n_layers, include_ego=False)
@@ -140,12 +148,10 @@ def test_what_one_propagation_returned_the_next_does_not_write_over(n_layers, mo
 
 
 def test_a_block_of_users_gathers_no_more_than_the_cache_holds(monkeypatch):
-    monkeypatch.setattr("symcere.graph._BLOCK", 50)
-    monkeypatch.setattr("symcere.graph._BAND", 50)
-    monkeypatch.setattr("symcere.graph._PER_ROW", 4)
+    shrink(monkeypatch, BLOCK=50, BAND=50, PER_ROW=4)
     user, item = (side.ravel() for side in np.indices((200, 30)))
     bands = norm_adj(user, item, 200, 30)._bands
-    of_items = [part for band in bands if band.rows.start >= 200 for part in band.blocks]
+    of_items = [part for band in bands if band.start >= 200 for part in band.blocks]
     assert {part.columns.stop - part.columns.start for part in of_items} == {50}
 
 

@@ -111,14 +111,15 @@ def test_a_fit_of_two_workers_ends_where_that_of_one_does():
     assert sent > 0
 
 
-def _propagated(block, coarse, workers):
+def _propagated(large, coarse, workers):
     draws = np.random.default_rng(3)
     pairs = np.unique(draws.integers(0, (30, 20), (150, 2)), axis=0)
     adj = norm_adj(pairs[:, 0], pairs[:, 1], 30, 20, coarse=coarse)
     x = torch.from_numpy(draws.standard_normal((50, 4)).astype(np.float32))
     if workers.size == 1:
         return propagate(adj, x.requires_grad_(coarse), 3, include_ego=True).detach().numpy(), 0
-    graph._BLOCK = graph._BAND = block  # in a process of this test's own
+    if large:  # in a process of this test's own
+        graph._LARGE, graph._BLOCK, graph._BAND, graph._STRIP = 1, 4, 4, 8
     sharded = ShardedAdj(adj, workers)
     own = propagate(sharded, x[sharded.shard.own].clone().requires_grad_(coarse), 3, include_ego=True).detach()
     sent = workers.sent
@@ -126,10 +127,10 @@ def _propagated(block, coarse, workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", [65_536, 4])  # rows of a worker that are propagated whole, and block by block
-def test_propagation_over_shards_is_propagation_and_sends_each_row_once_a_layer(block):
-    whole, _ = _propagated(block, False, Workers())
-    found = together(partial(_propagated, block, False), 3)
+@pytest.mark.parametrize("large", [False, True])  # rows of a worker are propagated whole, or by strips and blocks
+def test_propagation_over_shards_is_propagation_and_sends_each_row_once_a_layer(large):
+    whole, _ = _propagated(False, False, Workers())
+    found = together(partial(_propagated, large, False), 3)
     for theirs, _ in found:
         np.testing.assert_allclose(theirs, whole, atol=1e-6)
     assert sum(sent for _, sent in found) == 3 * 50 * 4 * 4
@@ -137,9 +138,9 @@ def test_propagation_over_shards_is_propagation_and_sends_each_row_once_a_layer(
 
 @pytest.mark.slow
 def test_in_bfloat16_shards_propagate_what_one_process_does_and_send_half_the_bytes():
-    exact, _ = _propagated(65_536, False, Workers())
-    whole, _ = _propagated(65_536, True, Workers())
-    found = together(partial(_propagated, 65_536, True), 3)
+    exact, _ = _propagated(False, False, Workers())
+    whole, _ = _propagated(False, True, Workers())
+    found = together(partial(_propagated, True, True), 3)
     for theirs, _ in found:
         assert np.linalg.norm(theirs - whole) < np.linalg.norm(whole - exact)
         assert 1e-4 < np.linalg.norm(theirs - exact) / np.linalg.norm(exact) < 5e-3

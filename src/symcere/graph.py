@@ -14,9 +14,12 @@ from torch.nn import functional
 
 from symcere.workers import Shard, Workers, shard_by
 
-_BLOCK = 65_536  # columns, whose vectors of 64 numbers take 16 MiB, 8 in bfloat16
-_BAND = 32_768  # rows, whose sums are still in the cache when they are read
-_PER_ROW = 8
+_LARGE = 131_072  # nodes, whose vectors no cache holds
+_STRIP = 128  # bytes of each vector that are taken at once: 64 numbers in bfloat16
+_BLOCK = 65_536  # columns, whose strips take 8 MiB
+_BAND = 8_192  # rows, whose sums are still in the cache when they are read
+_BANDS = 14  # at most, that read a block one after the other where rows have neighbours in several blocks
+_PER_ROW = 12  # neighbours in a block, at least: each block costs its rows a sum to be added
 
 
 class NormAdj(nn.Module):
@@ -60,100 +63,103 @@ class NormAdj(nn.Module):
         degree = self.offsets.diff().to(torch.float64)[:, None]
         return torch.where(degree > 0, degree.clamp(min=1).rsqrt(), 0.0).float()
 
-    def neighbours(
-        self, x: Float[Tensor, "nodes dim"], out: Float[Tensor, "rows dim"] | None = None
-    ) -> Float[Tensor, "rows dim"]:
-        """A x; it may be put in `out`."""
-        if not _is_large(x):
-            return weighted_sums(x, self.indices, self.offsets, self.values.to(x.dtype))
-        total = x.new_empty((self.n_nodes, x.shape[1])) if out is None else out
-        for band in self._bands:
-            total[band.rows] = band.sums(x)
-        return total
+    def neighbours(self, x: Float[Tensor, "nodes dim"]) -> Float[Tensor, "rows dim"]:
+        """A x."""
+        return weighted_sums(x, self.indices, self.offsets, self.values.to(x.dtype))
 
     def counted(self, x: Float[Tensor, "nodes dim"]) -> Iterator[tuple[slice, Float[Tensor, "some dim"]]]:
-        """Sums of the rows of x, in bfloat16, that are neighbours, each of weight 1: some rows of A at a time."""
+        """Sums of the rows of x that are neighbours, each of weight 1: some rows of A at a time, float32 at least."""
         for band in self._bands:
-            yield band.rows, band.sums(x, counted=True)
+            sums = band.sums(x)
+            for start in range(0, len(sums), _BAND):
+                here = sums[start : start + _BAND]
+                yield slice(band.start + start, band.start + start + len(here)), here
 
     @functools.cached_property
     def _bands(self) -> list["_Band"]:
-        return list(_bands_of(self.indices.numpy(), self.offsets.numpy(), self.values.numpy()))
+        return list(_bands_of(self.indices.numpy(), self.offsets.numpy()))
 
 
 class _Block(NamedTuple):
-    """Some rows of A and some of its columns, so few that a cache holds their vectors."""
+    """Some rows of A and some of its columns, so few that a cache holds a strip of their vectors."""
 
     columns: slice
     indices: Tensor
     offsets: Tensor
-    values: Tensor
-
-    def sums(self, x: Tensor, *, counted: bool) -> Tensor:
-        """Its part of A x; or, counted, the sums of the same rows of x without weights, in float32."""
-        if counted:
-            return weighted_sums(x[self.columns], self.indices, self.offsets).float()
-        return weighted_sums(x[self.columns], self.indices, self.offsets, self.values.to(x.dtype))
 
 
 class _Band(NamedTuple):
-    """Some rows of A, in blocks of columns."""
+    """Rows of A from `start` on, in blocks of columns."""
 
-    rows: slice
+    start: int
     blocks: list[_Block]
 
-    def sums(self, x: Tensor, *, counted: bool = False) -> Tensor:
-        """Its rows of A x; or, counted, without weights and in float32."""
-        first, *others = self.blocks
-        total = first.sums(x, counted=counted)
-        for block in others:
-            total += block.sums(x, counted=counted)
+    def sums(self, x: Tensor) -> Tensor:
+        """Sums of the rows of x that are neighbours of its rows."""
+        precise = torch.promote_types(x.dtype, torch.float32)
+        total: Tensor | None = None
+        for block in self.blocks:
+            rows = x[block.columns]
+            if len(self.blocks) > 1:
+                rows.sum()  # reads them in order, so that the sums below find them in the cache
+            sums = weighted_sums(rows, block.indices, block.offsets)
+            if total is None:
+                total = sums.to(precise)
+                continue
+            for start in range(0, len(sums), _BAND):
+                some = slice(start, start + _BAND)
+                total[some] += sums[some].to(precise)
+        assert total is not None  # there is one block at least
         return total
 
 
-def _bands_of(indices: ndarray, offsets: ndarray, values: ndarray) -> Iterator[_Band]:
-    """Cut A so that what is gathered at random lies in a cache: rows of vectors out of memory cost three times that.
+def _bands_of(indices: ndarray, offsets: ndarray) -> Iterator[_Band]:
+    """Cut A so that what is gathered at random lies in a cache: out of memory it costs three times that.
 
     A block costs its rows a sum to be read and added to, so a row of it has `_PER_ROW` neighbours at least in the
     mean: the columns of sparse rows are cut less often, or not at all.
     """
-    n_rows = len(offsets) - 1
-    for start in range(0, n_rows, _BAND):
-        rows = slice(start, min(start + _BAND, n_rows))
-        inner, degree = slice(offsets[rows.start], offsets[rows.stop]), np.diff(offsets[rows.start : rows.stop + 1])
-        here = indices[inner]
-        bounds = [cut * _BLOCK for cut in _cuts(np.bincount(here // _BLOCK), _PER_ROW * len(degree))]
-        parts = _between(bounds, here, degree, values[inner])
-        yield _Band(
-            rows,
-            [_Block(slice(*ends), *part) for ends, part in zip(itertools.pairwise(bounds), parts, strict=True)],
+    for start, stop in _rows_of(indices, offsets):
+        here = indices[offsets[start] : offsets[stop]]
+        n_blocks, first, last = _blocks(here, stop - start)
+        bounds = np.linspace(first, last, n_blocks + 1).astype(int).tolist()
+        parts = _between(bounds, here, np.diff(offsets[start : stop + 1]))
+        blocks = (
+            _Block(slice(*ends), torch.from_numpy(here[inner] - here.dtype.type(ends[0])), torch.from_numpy(starts))
+            for ends, (inner, starts) in zip(itertools.pairwise(bounds), parts, strict=True)
         )
+        yield _Band(start, list(blocks))
 
 
-def _between(
-    bounds: Sequence[int], indices: ndarray, degree: ndarray, values: ndarray
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Compressed rows cut into columns from each bound to the next: indices from there on, offsets and values."""
+def _rows_of(indices: ndarray, offsets: ndarray) -> Iterator[tuple[int, int]]:
+    """Where each band begins and ends: after `_BAND` rows, or after `_BANDS` times as many that need more blocks."""
+    n_rows = len(offsets) - 1
+    narrow = [(start, min(start + _BAND, n_rows)) for start in range(0, n_rows, _BAND)]
+
+    def needs_several(rows: tuple[int, int]) -> bool:
+        start, stop = rows
+        return _blocks(indices[offsets[start] : offsets[stop]], stop - start)[0] > 1
+
+    for several, alike in itertools.groupby(narrow, needs_several):
+        group, size = list(alike), _BANDS if several else 1
+        for at in range(0, len(group), size):
+            yield group[at][0], group[at : at + size][-1][1]
+
+
+def _blocks(columns: ndarray, n_rows: int) -> tuple[int, int, int]:
+    """Blocks for so many rows that have these neighbours; where their columns begin, and where they end."""
+    if not len(columns):
+        return 1, 0, 0
+    first, last = int(columns.min()), int(columns.max()) + 1
+    return max(1, min(-(-(last - first) // _BLOCK), len(columns) // (_PER_ROW * n_rows))), first, last
+
+
+def _between(bounds: Sequence[int], indices: ndarray, degree: ndarray) -> Iterator[tuple[ndarray, ndarray]]:
+    """Compressed rows cut into columns from each bound to the next: places in `indices`, and offsets into them."""
     row = np.repeat(np.arange(len(degree)), degree)
     for begin, end in itertools.pairwise(bounds):
         here = np.flatnonzero((indices >= begin) & (indices < end))
-        starts = np.searchsorted(row[here], np.arange(len(degree) + 1)).astype(indices.dtype)
-        own = torch.from_numpy(indices[here] - indices.dtype.type(begin))
-        yield own, torch.from_numpy(starts), torch.from_numpy(values[here])
-
-
-def _cuts(counts: ndarray, least: int) -> list[int]:
-    """Where to cut columns that have `counts` neighbours each, so that every part has `least` or is the only one."""
-    cuts, within = [0], 0
-    for column, count in enumerate(counts):
-        within += int(count)
-        if within >= least:
-            cuts.append(column + 1)
-            within = 0
-    if len(cuts) == 1:
-        cuts.append(len(counts))
-    cuts[-1] = len(counts)  # what is left over is part of the last
-    return cuts
+        yield here, np.searchsorted(row[here], np.arange(len(degree) + 1)).astype(indices.dtype)
 
 
 class ShardedAdj(nn.Module):
@@ -177,23 +183,26 @@ class ShardedAdj(nn.Module):
         own = self.shard.own
         self.register_buffer("root", adj.root[own], persistent=False)
         inner = slice(offsets[own.start], offsets[own.stop])
-        parts = _between(self.shard.bounds, adj.indices[inner].numpy(), degree[own], adj.values[inner].numpy())
-        self.blocks = nn.ModuleList(NormAdj(*part) for part in parts)
+        indices, values, bounds = adj.indices[inner].numpy(), adj.values[inner], self.shard.bounds
+        self.blocks = nn.ModuleList(
+            NormAdj(
+                torch.from_numpy(indices[here] - indices.dtype.type(begin)), torch.from_numpy(starts), values[here]
+            )
+            for begin, (here, starts) in zip(bounds, _between(bounds, indices, degree[own]), strict=False)
+        )
         self.spare: dict[torch.dtype, list[Tensor]] = {}
 
-    def neighbours(
-        self, x: Float[Tensor, "own dim"], out: Float[Tensor, "own dim"] | None = None
-    ) -> Float[Tensor, "own dim"]:
-        """Own rows of A x, from own rows of x: everybody's rows pass by once. They may be put in `out`."""
-        total = torch.zeros_like(x) if out is None else out.zero_()
+    def neighbours(self, x: Float[Tensor, "own dim"]) -> Float[Tensor, "own dim"]:
+        """Own rows of A x, from own rows of x: everybody's rows pass by once."""
+        total = torch.zeros_like(x)
         for rank, block in enumerate(self.blocks):
             assert isinstance(block, NormAdj)
             total += block.neighbours(self.shard.workers.each(x, self.shard, rank))
         return total
 
     def counted(self, x: Float[Tensor, "own dim"]) -> Iterator[tuple[slice, Float[Tensor, "own dim"]]]:
-        """Sums of the rows of x, in bfloat16, that are neighbours of own rows, each of weight 1: all at once."""
-        total = x.new_zeros(x.shape, dtype=torch.float32)
+        """Sums of the rows of x that are neighbours of own rows, each of weight 1: all at once, float32 at least."""
+        total = x.new_zeros(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
         for rank, block in enumerate(self.blocks):
             assert isinstance(block, NormAdj)
             for rows, sums in block.counted(self.shard.workers.each(x, self.shard, rank)):
@@ -265,9 +274,12 @@ def propagate(
         He et al., LightGCN, SIGIR 2020; the layer weights 1 / (L + 1), or 1 / L without layer 0.
     """
     learned = x.requires_grad and torch.is_grad_enabled()
-    coarse = adj.coarse and learned and x.dtype == torch.float32 and not x.is_cuda
-    mean: Tensor = _Propagate.apply(x, _coarse_mean_layer if coarse else _mean_layer, adj, n_layers, include_ego)  # type: ignore[no-untyped-call]
-    return mean
+    coarse = adj.coarse and learned and x.dtype == torch.float32
+    mean: Callable[..., Tensor] = _mean_layer
+    if not x.is_cuda and (coarse or adj.n_nodes >= _LARGE):
+        mean = functools.partial(_mean_layer_by_strips, dtype=torch.bfloat16 if coarse else x.dtype)
+    propagated: Tensor = _Propagate.apply(x, mean, adj, n_layers, include_ego)  # type: ignore[no-untyped-call]
+    return propagated
 
 
 class _Propagate(torch.autograd.Function):
@@ -286,50 +298,52 @@ class _Propagate(torch.autograd.Function):
 def _mean_layer(x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool) -> Tensor:
     """By Horner's rule: n times the mean is A(A(x + ..) + x) + x, the last x but for `include_ego`."""
     total = x
-    room: tuple[Tensor | None, ...] = (None, None)
-    if _is_large(x):
-        room = torch.empty_like(x), *_kept(adj, x, x.dtype, 1)
     for hop in range(n_layers):
-        total = adj.neighbours(total, room[(n_layers - 1 - hop) % 2])
+        total = adj.neighbours(total)
         if include_ego or hop < n_layers - 1:
             total += x
     return total.div_(n_layers + include_ego) if n_layers else x.clone()
 
 
-def _coarse_mean_layer(x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool) -> Tensor:
-    """The same by way of y = D^-1/2 x: a hop counts neighbours, D^-1 C y, and no weight is rounded."""
+def _mean_layer_by_strips(
+    x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool, dtype: torch.dtype
+) -> Tensor:
+    """The same of a large graph, a strip of all vectors after the other, so that a cache holds those of a block.
+
+    From hop to hop goes y = D^-1/2 x: a hop counts neighbours, D^-1 C y, and where y is coarse no weight is rounded.
+    """
     if not n_layers:
         return x.clone()
-    root, n = adj.root, n_layers + include_ego
-    own, *turns = _kept(adj, x, torch.bfloat16, min(n_layers, 3))
-    for start in range(0, len(x), _BAND):
-        rows = slice(start, start + _BAND)
-        own[rows] = x[rows] * root[rows]
-    y = own
-    for hop in range(n_layers - 1):
-        after = turns[hop % 2]
+    root, n, mean = adj.root, n_layers + include_ego, torch.empty_like(x)
+    for strip in _strips(x.shape[1], dtype):
+        own, *turns = _kept(adj, x[:, strip].shape, dtype, min(n_layers, 3))
+        for start in range(0, len(x), _BAND):
+            rows = slice(start, start + _BAND)
+            own[rows] = x[rows, strip] * root[rows]
+        y = own
+        for hop in range(n_layers - 1):
+            after = turns[hop % 2]
+            for rows, sums in adj.counted(y):
+                after[rows] = sums.mul_(root[rows].square()).add_(own[rows].to(sums.dtype))
+            y = after
         for rows, sums in adj.counted(y):
-            after[rows] = sums.mul_(root[rows].square()).add_(own[rows].float())
-        y = after
-    mean = torch.empty_like(x)
-    for rows, sums in adj.counted(y):
-        torch.mul(sums, root[rows] / n, out=mean[rows])
-        if include_ego:
-            mean[rows].add_(x[rows], alpha=1 / n)
+            sums.mul_(root[rows] / n)
+            mean[rows, strip] = sums.add_(x[rows, strip], alpha=1 / n) if include_ego else sums
     return mean
 
 
-def _kept(adj: NormAdj | ShardedAdj, x: Tensor, dtype: torch.dtype, n: int) -> list[Tensor]:
-    """Memory of the size of x that `adj` keeps between propagations: new pages cost a quarter of a hop."""
+def _strips(dim: int, dtype: torch.dtype) -> Iterator[slice]:
+    """Columns of vectors, as many at a time as fill a strip."""
+    width = _STRIP // dtype.itemsize
+    return (slice(start, start + width) for start in range(0, dim, width))
+
+
+def _kept(adj: NormAdj | ShardedAdj, shape: torch.Size, dtype: torch.dtype, n: int) -> list[Tensor]:
+    """Memory of that shape that `adj` keeps between propagations: new pages cost a quarter of a hop."""
     kept = adj.spare.get(dtype, [])
-    if len(kept) < n or kept[0].shape != x.shape:
-        adj.spare[dtype] = kept = [torch.empty(x.shape, dtype=dtype) for _ in range(n)]
+    if len(kept) < n or kept[0].shape != shape:
+        adj.spare[dtype] = kept = [torch.empty(shape, dtype=dtype) for _ in range(n)]
     return kept[:n]
-
-
-def _is_large(x: Tensor) -> bool:
-    """Whether x is larger than the cache of a processor."""
-    return not x.is_cuda and len(x) >= 2 * _BLOCK
 
 
 def weighted_sums(

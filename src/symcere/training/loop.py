@@ -80,6 +80,7 @@ def fit(
     def checked(system: Recommender, deciding: HeldOut) -> Recommender:
         adj = model.graph.adj
         at_hand = adj if isinstance(adj, NormAdj) and not adj.values.is_cuda else None
+        adj.spare.clear()  # of the steps; what is asked now is float32
         return check_text(system, train, text, deciding, settings.popularity_weights, at_hand)
 
     return optimise(
