@@ -18,7 +18,7 @@ from scipy import stats
 import symcere as sc
 from symcere.evaluation.bench import Outcome, against, mean_tests, over_datasets, over_means
 from symcere.evaluation.bench_page import BenchPage, Goal, paired_to_csv, to_csv, to_html, to_latex, to_markdown
-from symcere.evaluation.bench_tables import POPULARITY
+from symcere.evaluation.bench_tables import POPULARITY, _interval, percent
 from symcere.evaluation.compare import Report
 from symcere.evaluation.figures import (
     Series,
@@ -492,3 +492,9 @@ def test_a_line_has_as_many_y_as_x():
         Series("a", (1.0, 2.0), (1.0,))
     with pytest.raises(sc.ConfigError, match="2 low, 0 high"):
         Series("a", (1.0, 2.0), (1.0, 2.0), low=(0.0, 0.0))
+
+
+def test_what_rounds_to_nothing_has_no_minus():
+    assert _interval(-1e-9, 2e-5) == "+0.0000 to +0.0000"
+    assert percent(-1e-9) == "+0.0 %"
+    assert _interval(-0.01, 0.01) == "-0.0100 to +0.0100"

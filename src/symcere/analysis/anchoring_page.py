@@ -82,7 +82,7 @@ def _objective(contrasts: Mapping[str, Contrast], ours: str) -> Finding:
     sides = (
         "more than" if own.low > 0 else "less than" if own.high < 0 else "not measurably otherwise than",
         f"{own.objective:.5f} against {own.subjective:.5f} of the alignment a word, difference "
-        f"{own.low:+.5f} to {own.high:+.5f}",
+        f"{own.low:+z.5f} to {own.high:+z.5f}",
     )
     answer = (
         f"Objective words carry the alignment {sides[0]} words of feeling in equally many reviews ({sides[1]}); an "
@@ -128,7 +128,7 @@ def _beside(name: str, control: Contrast, own: Contrast) -> str:
     gap = own.above - control.above
     low, high = centred_interval(gap, own.resampled[:n] - control.resampled[:n])
     sure = "ours is above it" if low > 0 else "ours is below it" if high < 0 else "no measurable difference to ours"
-    return f"{name[:1].upper()}{name[1:]}: {control.above:.2f} ({sure}, {low:+.2f} to {high:+.2f})."
+    return f"{name[:1].upper()}{name[1:]}: {control.above:.2f} ({sure}, {low:+z.2f} to {high:+z.2f})."
 
 
 def _anchors(table: pl.DataFrame, ours: str) -> Finding:

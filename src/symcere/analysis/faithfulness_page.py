@@ -43,13 +43,13 @@ def faithfulness_finding(found: Curves) -> Finding:
         moves = "more than" if low > 0 else "less than" if high < 0 else "not measurably more than"
         said.append(
             f"{kind} of its words in the order of the reasons moves the score {moves} in a random order of the same "
-            f"frequencies (area {area.mean():+.3f}, {low:+.3f} to {high:+.3f}, more in {(area > 0).mean():.0%})"
+            f"frequencies (area {area.mean():+z.3f}, {low:+z.3f} to {high:+z.3f}, more in {(area > 0).mean():.0%})"
         )
     lexicon = found.area("deletion", ORDERS[1])
     low, high = (float(end) for end in _interval(lexicon[:, None])[:, 0])
     answer = (
         f"Over {n} recommendations, {said[0]}, and {said[1]}. The corpus-level anchors as an order: area of deletion "
-        f"{lexicon.mean():+.3f} ({low:+.3f} to {high:+.3f})."
+        f"{lexicon.mean():+z.3f} ({low:+z.3f} to {high:+z.3f})."
     )
     with drawing(7.2, 3.4, answer) as (figure, text):
         panels = figure.subplots(1, 2, sharey=True)

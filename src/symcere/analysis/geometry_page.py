@@ -160,7 +160,7 @@ def _lengths(learned: Learned, free: Learned | None, seed: int) -> Finding:
 def _goes(row: dict[str, object]) -> str:
     value, low, high = (float(str(row[key])) for key in ("spearman", "low", "high"))
     how = "rises" if low > 0 else "falls" if high < 0 else "does not measurably go"
-    return f"{how} (Spearman {value:+.2f}, {low:+.2f} to {high:+.2f})"
+    return f"{how} (Spearman {value:+z.2f}, {low:+z.2f} to {high:+z.2f})"
 
 
 def _numbers(shape: Shape, other: Shape | None) -> Finding:

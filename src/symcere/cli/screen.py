@@ -350,7 +350,7 @@ def show_reasons(reasons: "Sequence[Reason]", items: "Items", *, as_json: bool) 
         average = ", ".join(f"{name} {value:.3f}" for name, value in reason.average.items())
         console.print(f"  = {parts}   (the average item: {average})")
         for text, value in reason.snippets:
-            console.print(f"  {value:+7.3f}  “{escape(text)}”", soft_wrap=True)
+            console.print(f"  {value:+z7.3f}  “{escape(text)}”", soft_wrap=True)
         for label, rows in (
             ("words of the item's reviews", reason.item_words),
             ("words of the user's reviews", reason.user_words),

@@ -172,8 +172,8 @@ def verdict(summary: Summary) -> tuple[str, ...]:
     sure = "significant" if p < 0.05 else "not significant"
     first = (
         f"{ours} is {side} the best baseline, {best}, in mean {label} {where}: {own:.4f} against {base:.4f} "
-        f"({percent(summary.gain(best))}), difference {test.difference:+.4f}, 95 % interval {test.low:+.4f} to "
-        f"{test.high:+.4f}, p {p_text(p)} after Holm over {len(summary.mean_tests)} baselines: {sure}."
+        f"({percent(summary.gain(best))}), difference {test.difference:+z.4f}, 95 % interval {test.low:+z.4f} to "
+        f"{test.high:+z.4f}, p {p_text(p)} after Holm over {len(summary.mean_tests)} baselines: {sure}."
     )
     win, tie, loss = summary.win_tie_loss[best]
     all_win, all_tie, all_loss = summary.total

@@ -165,7 +165,7 @@ def ablation_table(
         for j, column in enumerate(columns):
             difference = over_means(column, ours, label) - over_means(column, name, label)
             verdict = "" if by_split or name not in tests[j] else tests[j][name].verdict
-            cells.append(Cell("skipped" if math.isnan(difference) else f"{difference:+.4f}", verdict=verdict))
+            cells.append(Cell("skipped" if math.isnan(difference) else f"{difference:+z.4f}", verdict=verdict))
         rows.append(tuple(cells))
     note = (
         f"Test {label} of {ours} minus that of the twin or control. {SIGNS['win']} the part helps "
@@ -229,7 +229,7 @@ def paired_tests_table(outcome: Outcome, families: Mapping[str, Mapping[str, Com
         for name, c in tests.items():
             t = c.test
             texts = (
-                name, f"{family} ({c.family})", words[c.verdict], f"{t.difference:+.4f}", _interval(t.low, t.high),
+                name, f"{family} ({c.family})", words[c.verdict], f"{t.difference:+z.4f}", _interval(t.low, t.high),
                 p_text(t.p_t), p_text(c.p_t), p_text(t.p_wilcoxon), p_text(c.p_wilcoxon), f"{t.n_users:,}",
             )  # fmt: skip
             rows.append(tuple(Cell(text) for text in texts))
@@ -347,7 +347,7 @@ def number(value: float, missing: str = "–") -> str:
 
 def percent(value: float) -> str:
     """A gain with its sign, or a dash where there is none to speak of: 0.1 gives +10.0 %."""
-    return "–" if math.isnan(value) else f"{100 * value:+.1f} %"
+    return "–" if math.isnan(value) else f"{100 * value:+z.1f} %"
 
 
 def _columns(outcomes: Sequence[Outcome], *, by_split: bool) -> tuple[list[list[Outcome]], list[str]]:
@@ -365,7 +365,7 @@ def _families(tests: Sequence[Mapping[str, Comparison]]) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{low:+.4f} to {high:+.4f}"
+    return f"{low:+z.4f} to {high:+z.4f}"
 
 
 def _mean_cells(tested: tuple[MeanTest, float] | None) -> list[Cell]:
@@ -373,7 +373,7 @@ def _mean_cells(tested: tuple[MeanTest, float] | None) -> list[Cell]:
         return [Cell("skipped"), Cell("–"), Cell("–")]
     test, p = tested
     return [
-        Cell(f"{test.difference:+.4f}"),
+        Cell(f"{test.difference:+z.4f}"),
         Cell(_interval(test.low, test.high)),
         Cell(p_text(p) + ("" if p < 0.05 else ", not significant")),
     ]

@@ -105,11 +105,11 @@ class Page:
         own = self.report.mean(self.ours, DECISIVE)
         side = "ahead of" if own > base else "behind" if own < base else "level with"
         sure = "significant" if test[1] < 0.05 else "not significant"
-        gain = f" ({own / base - 1:+.1%})" if base else ""
+        gain = f" ({own / base - 1:+z.1%})" if base else ""
         return (
             f"{self.ours} is {side} the best baseline, {self.best_baseline}, in {DECISIVE}: {own:.4f} against "
-            f"{base:.4f}{gain}; 95 % interval of the difference {test[0].low:+.4f} to {test[0].high:+.4f}, paired t "
-            f"p {_relation(test[0].p_t)}, after Holm over all baselines p {_relation(test[1])}: {sure}."
+            f"{base:.4f}{gain}; 95 % interval of the difference {test[0].low:+z.4f} to {test[0].high:+z.4f}, paired "
+            f"t p {_relation(test[0].p_t)}, after Holm over all baselines p {_relation(test[1])}: {sure}."
         )
 
     @property
