@@ -80,9 +80,9 @@ def findings(made: dict[str, tuple[Path, float]]) -> str:
                   "a subjective one; 95 % intervals):", "",
                   "| seen by | objective | subjective | difference | P |", "|---|---:|---:|---|---|"]  # fmt: skip
         for row in table.iter_rows(named=True):
-            gap = f"{row['gap from']:+.5f} to {row['gap to']:+.5f}"
+            gap = f"{row['gap from']:+z.5f} to {row['gap to']:+z.5f}"
             p = f"{row['P']:.3f} ({row['P from']:.3f} to {row['P to']:.3f})"
-            lines.append(f"| {row['seen by']} | {row['objective']:.5f} | {row['subjective']:.5f} | {gap} | {p} |")
+            lines.append(f"| {row['seen by']} | {row['objective']:z.5f} | {row['subjective']:z.5f} | {gap} | {p} |")
         words = pl.read_csv(page / "anchors.csv").head(30)
         lines += ["", "The 30 surest anchors (reviews; weight, 95 % interval):", ""]
         lines.append("; ".join(

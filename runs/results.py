@@ -118,7 +118,7 @@ def _significant(page: BenchPage, random: Summary) -> list[Goal]:
                 Goal(
                     f"Significantly ahead of the best tuned baseline on {outcome.dataset} (Holm, p < 0.05).",
                     f"{outcome.mean(page.ours):.4f} against {outcome.mean(best):.4f} of {best}: difference "
-                    f"{found.test.difference:+.4f}, p {found.p_t:.2g} after Holm.",
+                    f"{found.test.difference:+z.4f}, p {found.p_t:.2g} after Holm.",
                     found.verdict == "win",
                 )
             )

@@ -167,7 +167,7 @@ def mask(places: Sequence[Place]) -> Iterator[Part]:
             shares.append(Series(f"batch {size:,}, mass", x, tuple(each["known_mass"] for each in epochs)))
             shares.append(Series(f"batch {size:,}, count", x, tuple(each["known_share"] for each in epochs)))
         gains = [one - other for one, other in zip(curves["history"], curves["none"], strict=True)]
-        said = ", ".join(f"{size:,}: {gain:+.4f}" for size, gain in zip(BATCHES, gains, strict=True))
+        said = ", ".join(f"{size:,}: {gain:+z.4f}" for size, gain in zip(BATCHES, gains, strict=True))
         lines = [Series(level, tuple(map(float, BATCHES)), tuple(curves[level])) for level in MASKS]
         yield Part(
             f"The history mask: {place.data.name}",

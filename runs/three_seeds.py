@@ -37,8 +37,8 @@ def main() -> None:
         print(f"{stage['stage']}: fit {stage['fit_seconds']:.1f} s, evaluation {stage['test_seconds']:.3f} s")
     result = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     for name, test in result["tests"].items():
-        interval = f"[{test['low']:+.4f}, {test['high']:+.4f}]"
-        print(f"symcere - {name}: {test['difference']:+.4f} {interval} p {test['p_t']:.2g}")
+        interval = f"[{test['low']:+z.4f}, {test['high']:+z.4f}]"
+        print(f"symcere - {name}: {test['difference']:+z.4f} {interval} p {test['p_t']:.2g}")
     print(f"peak memory {peak:.2f} GiB")
 
 

@@ -71,7 +71,7 @@ def test_a_graph_that_outgrows_the_cache_is_cut_into_blocks_and_strips_and_propa
     adj = norm_adj(user, item, 13, 9)
     found = propagate(adj, x, 3, include_ego=include_ego)
     np.testing.assert_allclose(
-        found.numpy(), dense_light_gcn(dense(user, item, 13, 9), x.numpy(), 3, include_ego), atol=1e-6
+        found.numpy(), dense_light_gcn(dense(user, item, 13, 9), x.numpy(), 3, include_ego), atol=1e-7
     )
     assert [kept.shape for kept in adj.spare[torch.float64]] == [(22, 1)] * 3  # of the last strip
     assert sum(len(part.indices) for band in adj._bands for part in band.blocks) == len(adj.indices)
@@ -145,6 +145,25 @@ def test_what_one_propagation_returned_the_next_does_not_write_over(n_layers, mo
     a = dense(USER, ITEM, 5, 5)
     for found, of in ((first, x), (second, other), (narrow, other[:, :2]), (rounded, other[:, 2:])):
         np.testing.assert_allclose(found, dense_light_gcn(a, of.numpy(), n_layers, False), atol=1e-6)
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_bands_of_rows_without_neighbours_are_zero(coarse, monkeypatch):
+    shrink(monkeypatch, BAND=2, BLOCK=2, PER_ROW=1)
+    user, item = np.array([0, 1, 6]), np.array([0, 1, 1])
+    adj = norm_adj(user, item, 7, 5, coarse=coarse)
+    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    found = propagate(adj, x, 2, include_ego=False).detach().numpy()
+    expected = dense_light_gcn(dense(user, item, 7, 5), x.detach().numpy(), 2, False)
+    np.testing.assert_allclose(found, expected, atol=0.02 if coarse else 1e-6)
+    assert not found[2:6].any()
+
+
+def test_a_small_graph_is_propagated_whole():
+    adj = norm_adj(USER, ITEM, 5, 5)
+    propagate(adj, torch.ones(10, 3), 2, include_ego=True)
+    assert not adj.spare
+    assert "_bands" not in vars(adj)
 
 
 def test_a_block_of_users_gathers_no_more_than_the_cache_holds(monkeypatch):

@@ -71,9 +71,8 @@ class NormAdj(nn.Module):
         """Sums of the rows of x that are neighbours, each of weight 1: some rows of A at a time, float32 at least."""
         for band in self._bands:
             sums = band.sums(x)
-            for start in range(0, len(sums), _BAND):
-                here = sums[start : start + _BAND]
-                yield slice(band.start + start, band.start + start + len(here)), here
+            for some in _pieces(len(sums)):
+                yield slice(band.start + some.start, band.start + some.stop), sums[some]
 
     @functools.cached_property
     def _bands(self) -> list["_Band"]:
@@ -106,8 +105,7 @@ class _Band(NamedTuple):
             if total is None:
                 total = sums.to(precise)
                 continue
-            for start in range(0, len(sums), _BAND):
-                some = slice(start, start + _BAND)
+            for some in _pieces(len(sums)):
                 total[some] += sums[some].to(precise)
         assert total is not None  # there is one block at least
         return total
@@ -133,17 +131,19 @@ def _bands_of(indices: ndarray, offsets: ndarray) -> Iterator[_Band]:
 
 def _rows_of(indices: ndarray, offsets: ndarray) -> Iterator[tuple[int, int]]:
     """Where each band begins and ends: after `_BAND` rows, or after `_BANDS` times as many that need more blocks."""
-    n_rows = len(offsets) - 1
-    narrow = [(start, min(start + _BAND, n_rows)) for start in range(0, n_rows, _BAND)]
 
-    def needs_several(rows: tuple[int, int]) -> bool:
-        start, stop = rows
-        return _blocks(indices[offsets[start] : offsets[stop]], stop - start)[0] > 1
+    def needs_several(rows: slice) -> bool:
+        return _blocks(indices[offsets[rows.start] : offsets[rows.stop]], rows.stop - rows.start)[0] > 1
 
-    for several, alike in itertools.groupby(narrow, needs_several):
+    for several, alike in itertools.groupby(_pieces(len(offsets) - 1), needs_several):
         group, size = list(alike), _BANDS if several else 1
         for at in range(0, len(group), size):
-            yield group[at][0], group[at : at + size][-1][1]
+            yield group[at].start, group[at : at + size][-1].stop
+
+
+def _pieces(n_rows: int) -> Iterator[slice]:
+    """So many rows, `_BAND` at a time."""
+    return (slice(start, min(start + _BAND, n_rows)) for start in range(0, n_rows, _BAND))
 
 
 def _blocks(columns: ndarray, n_rows: int) -> tuple[int, int, int]:
@@ -188,7 +188,7 @@ class ShardedAdj(nn.Module):
             NormAdj(
                 torch.from_numpy(indices[here] - indices.dtype.type(begin)), torch.from_numpy(starts), values[here]
             )
-            for begin, (here, starts) in zip(bounds, _between(bounds, indices, degree[own]), strict=False)
+            for begin, (here, starts) in zip(bounds[:-1], _between(bounds, indices, degree[own]), strict=True)
         )
         self.spare: dict[torch.dtype, list[Tensor]] = {}
 
@@ -317,8 +317,7 @@ def _mean_layer_by_strips(
     root, n, mean = adj.root, n_layers + include_ego, torch.empty_like(x)
     for strip in _strips(x.shape[1], dtype):
         own, *turns = _kept(adj, x[:, strip].shape, dtype, min(n_layers, 3))
-        for start in range(0, len(x), _BAND):
-            rows = slice(start, start + _BAND)
+        for rows in _pieces(len(x)):
             own[rows] = x[rows, strip] * root[rows]
         y = own
         for hop in range(n_layers - 1):

@@ -81,7 +81,7 @@ def _objective(contrasts: Mapping[str, Contrast], ours: str) -> Finding:
     ]  # fmt: skip
     sides = (
         "more than" if own.low > 0 else "less than" if own.high < 0 else "not measurably otherwise than",
-        f"{own.objective:.5f} against {own.subjective:.5f} of the alignment a word, difference "
+        f"{own.objective:z.5f} against {own.subjective:z.5f} of the alignment a word, difference "
         f"{own.low:+z.5f} to {own.high:+z.5f}",
     )
     answer = (
