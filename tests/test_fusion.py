@@ -126,14 +126,14 @@ def test_a_fit_hands_its_graph_on_and_without_one_it_is_made(split, text, quick,
 def test_what_steps_needed_is_dropped_before_the_text_is_checked(split, text, quick, monkeypatch):
     seen = {}
 
-    def gradients(model, group, weights, rooms):
-        seen.update(model=model, rooms=rooms)
-        return _gradients(model, group, weights, rooms)
+    def gradients(model, group, weights, spare):
+        seen.update(model=model, spare=spare)
+        return _gradients(model, group, weights, spare)
 
     def check(system, *more):
         model = seen["model"]
-        seen["held"] = [*seen["rooms"], *(part.grad for part in model.parameters() if part.grad is not None)]
-        seen["held"] += model.graph.adj.spare
+        seen["held"] = [*seen["spare"]._rooms, *(part.grad for part in model.parameters() if part.grad is not None)]
+        seen["held"] += model.graph.adj.spare._rooms
         return system
 
     monkeypatch.setattr(loop, "_gradients", gradients)

@@ -73,7 +73,6 @@ def test_a_graph_that_outgrows_the_cache_is_cut_into_blocks_and_strips_and_propa
     np.testing.assert_allclose(
         found.numpy(), dense_light_gcn(dense(user, item, 13, 9), x.numpy(), 3, include_ego), atol=1e-7
     )
-    assert [kept.shape for kept in adj.spare[torch.float64]] == [(22, 1)] * 3  # of the last strip
     assert sum(len(part.indices) for band in adj._bands for part in band.blocks) == len(adj.indices)
     n_rows = np.diff([*(band.start for band in adj._bands), 22])
     cut = [len(band.blocks) > 1 for band in adj._bands]
@@ -136,15 +135,37 @@ def test_what_one_propagation_returned_the_next_does_not_write_over(n_layers, mo
     shrink(monkeypatch, BLOCK=3)
     adj = norm_adj(USER, ITEM, 5, 5)
     x, other = torch.randn(2, 10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    first = propagate(adj, x, n_layers, include_ego=False)
-    kept = adj.spare[torch.float64][0]
-    second = propagate(adj, other.clone(), n_layers, include_ego=False)
-    assert adj.spare[torch.float64][0] is kept  # the hops between are put where they were
-    narrow = propagate(adj, other[:, :2].clone(), n_layers, include_ego=False)
-    rounded = propagate(adj, other[:, 2:].float(), n_layers, include_ego=False)
+    kinds = (x, other, other[:, :2].clone(), other[:, 2:].float())
+    found = [propagate(adj, kind.requires_grad_(), n_layers, include_ego=False) for kind in kinds]
+    grads = [torch.autograd.grad(one.sum(), kind)[0] for one, kind in zip(found, kinds, strict=True)]
     a = dense(USER, ITEM, 5, 5)
-    for found, of in ((first, x), (second, other), (narrow, other[:, :2]), (rounded, other[:, 2:])):
-        np.testing.assert_allclose(found, dense_light_gcn(a, of.numpy(), n_layers, False), atol=1e-6)
+    for one, grad, kind in zip(found, grads, kinds, strict=True):
+        np.testing.assert_allclose(
+            one.detach(), dense_light_gcn(a, kind.detach().numpy(), n_layers, False), atol=1e-6
+        )
+        back = dense_light_gcn(a, np.ones(kind.shape), n_layers, False)
+        np.testing.assert_allclose(grad, back, atol=1e-6)
+
+
+def test_steps_propagate_where_the_step_before_did_and_what_is_served_elsewhere(monkeypatch):
+    shrink(monkeypatch, BLOCK=3)
+    adj = norm_adj(USER, ITEM, 5, 5)
+    x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+
+    def step():
+        x.grad = None
+        found = propagate(adj, x, 3, include_ego=True)
+        found.sum().backward()
+        return {found.data_ptr(), x.grad.data_ptr()}
+
+    step()
+    places = {room.data_ptr() for room, _ in adj.spare._rooms}
+    assert len(places) == 5  # what is propagated, its gradient, and three between hops
+    assert all(step() < places for _ in range(3))
+    with torch.no_grad():
+        served = propagate(adj, x, 3, include_ego=True)
+    assert served.data_ptr() not in places
+    assert {room.data_ptr() for room, _ in adj.spare._rooms} == places
 
 
 @pytest.mark.parametrize("coarse", [False, True])
@@ -162,7 +183,7 @@ def test_bands_of_rows_without_neighbours_are_zero(coarse, monkeypatch):
 def test_a_small_graph_is_propagated_whole():
     adj = norm_adj(USER, ITEM, 5, 5)
     propagate(adj, torch.ones(10, 3), 2, include_ego=True)
-    assert not adj.spare
+    assert not adj.spare._rooms
     assert "_bands" not in vars(adj)
 
 

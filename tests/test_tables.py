@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import symcere as sc
+from symcere.memory import Spare
 from symcere.models.lightgcn import LightGCN
 from symcere.models.projection import TextTower
 from symcere.models.symcere import SymcereModel
@@ -114,27 +115,29 @@ def test_a_parameter_that_has_a_gradient_keeps_it_beside_what_is_sent_back():
     assert table.grad.tolist() == [[2], [1]]
 
 
-def test_gradients_are_gathered_in_the_room_there_is_whatever_was_in_it():
-    room = torch.full((3, 2), 7.0)
+def test_gradients_are_gathered_where_those_before_were_whatever_was_in_it():
+    spare, places = Spare(), []
     matrix = torch.nn.Parameter(torch.ones(3, 2))
     for _ in range(2):
-        rows = Rows(2 * matrix, room=room)
+        rows = Rows(2 * matrix, spare=spare)
         assert not rows.was_read
         rows[torch.tensor([0, 0, 2])].sum().backward()
         send_back([rows])
-        assert rows.gathered is room
+        places.append(rows.gathered.data_ptr())
         assert matrix.grad.tolist() == [[4, 4], [0, 0], [2, 2]]
-        matrix.grad = None
+        rows = matrix.grad = None
+    assert places == [spare._rooms[0][0].data_ptr()] * 2
+    assert len(spare._rooms) == 1
 
 
 def test_a_fit_gathers_where_the_step_before_did(split, monkeypatch):
-    rooms, make = [], Rows.__init__
-    monkeypatch.setattr(Rows, "__init__", lambda self, *how: (rooms.append(how[2]), make(self, *how))[1])
+    spares, make = [], Rows.__init__
+    monkeypatch.setattr(Rows, "__init__", lambda self, *how: (spares.append(how[2]), make(self, *how))[1])
     settings = sc.LightGCNSettings(dim=8, batch_size=100, max_epochs=1)
     sc.fit_light_gcn(split.train, valid=split.valid, settings=[settings])
-    first, second, *_, last = zip(rooms[::2], rooms[1::2], strict=True)
-    assert first == (None, None)
-    assert second[0] is last[0] is not None
+    assert len(spares) > 4
+    assert all(spare is spares[0] for spare in spares)
+    assert not spares[0]._rooms  # all is given back
 
 
 def test_bpr_of_nodes_and_its_gradient_are_those_of_the_rows():

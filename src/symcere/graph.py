@@ -12,6 +12,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from symcere.memory import Spare
 from symcere.workers import Shard, Workers, shard_by
 
 _LARGE = 131_072  # nodes, whose vectors no cache holds
@@ -50,7 +51,7 @@ class NormAdj(nn.Module):
         for name, tensor in (("indices", indices), ("offsets", offsets), ("values", values)):
             self.register_buffer(name, tensor, persistent=False)
         self.coarse = coarse
-        self.spare: dict[torch.dtype, list[Tensor]] = {}
+        self.spare = Spare()
 
     @property
     def n_nodes(self) -> int:
@@ -70,7 +71,7 @@ class NormAdj(nn.Module):
     def counted(self, x: Float[Tensor, "nodes dim"]) -> Iterator[tuple[slice, Float[Tensor, "some dim"]]]:
         """Sums of the rows of x that are neighbours, each of weight 1: some rows of A at a time, float32 at least."""
         for band in self._bands:
-            sums = band.sums(x)
+            sums = band.sums(x, self.spare)
             for some in _pieces(len(sums)):
                 yield slice(band.start + some.start, band.start + some.stop), sums[some]
 
@@ -93,8 +94,8 @@ class _Band(NamedTuple):
     start: int
     blocks: list[_Block]
 
-    def sums(self, x: Tensor) -> Tensor:
-        """Sums of the rows of x that are neighbours of its rows."""
+    def sums(self, x: Tensor, spare: Spare) -> Tensor:
+        """Sums of the rows of x that are neighbours of its rows, float32 at least."""
         precise = torch.promote_types(x.dtype, torch.float32)
         total: Tensor | None = None
         for block in self.blocks:
@@ -103,7 +104,7 @@ class _Band(NamedTuple):
                 rows.sum()  # reads them in order, so that the sums below find them in the cache
             sums = weighted_sums(rows, block.indices, block.offsets)
             if total is None:
-                total = sums.to(precise)
+                total = sums if sums.dtype == precise else spare.empty_like(sums, precise).copy_(sums)
                 continue
             for some in _pieces(len(sums)):
                 total[some] += sums[some].to(precise)
@@ -190,7 +191,7 @@ class ShardedAdj(nn.Module):
             )
             for begin, (here, starts) in zip(bounds[:-1], _between(bounds, indices, degree[own]), strict=True)
         )
-        self.spare: dict[torch.dtype, list[Tensor]] = {}
+        self.spare = Spare()
 
     def neighbours(self, x: Float[Tensor, "own dim"]) -> Float[Tensor, "own dim"]:
         """Own rows of A x, from own rows of x: everybody's rows pass by once."""
@@ -202,7 +203,7 @@ class ShardedAdj(nn.Module):
 
     def counted(self, x: Float[Tensor, "own dim"]) -> Iterator[tuple[slice, Float[Tensor, "own dim"]]]:
         """Sums of the rows of x that are neighbours of own rows, each of weight 1: all at once, float32 at least."""
-        total = x.new_zeros(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
+        total = self.spare.empty_like(x, torch.promote_types(x.dtype, torch.float32)).zero_()
         for rank, block in enumerate(self.blocks):
             assert isinstance(block, NormAdj)
             for rows, sums in block.counted(self.shard.workers.each(x, self.shard, rank)):
@@ -277,7 +278,8 @@ def propagate(
     coarse = adj.coarse and learned and x.dtype == torch.float32
     mean: Callable[..., Tensor] = _mean_layer
     if not x.is_cuda and (coarse or adj.n_nodes >= _LARGE):
-        mean = functools.partial(_mean_layer_by_strips, dtype=torch.bfloat16 if coarse else x.dtype)
+        dtype = torch.bfloat16 if coarse else x.dtype
+        mean = functools.partial(_mean_layer_by_strips, dtype=dtype, spare=adj.spare if learned else Spare())
     propagated: Tensor = _Propagate.apply(x, mean, adj, n_layers, include_ego)  # type: ignore[no-untyped-call]
     return propagated
 
@@ -306,7 +308,7 @@ def _mean_layer(x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego
 
 
 def _mean_layer_by_strips(
-    x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool, dtype: torch.dtype
+    x: Tensor, adj: NormAdj | ShardedAdj, n_layers: int, include_ego: bool, dtype: torch.dtype, spare: Spare
 ) -> Tensor:
     """The same of a large graph, a strip of all vectors after the other, so that a cache holds those of a block.
 
@@ -314,9 +316,9 @@ def _mean_layer_by_strips(
     """
     if not n_layers:
         return x.clone()
-    root, n, mean = adj.root, n_layers + include_ego, torch.empty_like(x)
+    root, n, mean = adj.root, n_layers + include_ego, spare.empty_like(x)
     for strip in _strips(x.shape[1], dtype):
-        own, *turns = _kept(adj, x[:, strip].shape, dtype, min(n_layers, 3))
+        own, *turns = (spare.empty_like(x[:, strip], dtype) for _ in range(min(n_layers, 3)))
         for rows in _pieces(len(x)):
             own[rows] = x[rows, strip] * root[rows]
         y = own
@@ -335,14 +337,6 @@ def _strips(dim: int, dtype: torch.dtype) -> Iterator[slice]:
     """Columns of vectors, as many at a time as fill a strip."""
     width = _STRIP // dtype.itemsize
     return (slice(start, start + width) for start in range(0, dim, width))
-
-
-def _kept(adj: NormAdj | ShardedAdj, shape: torch.Size, dtype: torch.dtype, n: int) -> list[Tensor]:
-    """Memory of that shape that `adj` keeps between propagations: new pages cost a quarter of a hop."""
-    kept = adj.spare.get(dtype, [])
-    if len(kept) < n or kept[0].shape != shape:
-        adj.spare[dtype] = kept = [torch.empty(shape, dtype=dtype) for _ in range(n)]
-    return kept[:n]
 
 
 def weighted_sums(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from symcere.losses import bpr_of_rows, l2
+from symcere.memory import Spare
 from symcere.workers import Shard
 
 
@@ -32,8 +33,7 @@ class Rows:
         matrix: The matrix: a parameter, or what was computed from parameters.
         shard: Where several workers own rows each, and `matrix` is what this one owns: any rows are read all the
             same, and sent by who owns them.
-        room: Memory of the same size, whose contents are no longer needed, to gather in: new pages cost more than
-            zeros where matrices are large.
+        spare: Where memory to gather in is taken from; new if left out.
 
     Example:
         >>> table = torch.nn.Parameter(torch.ones(3, 1))
@@ -49,16 +49,16 @@ class Rows:
         self,
         matrix: Float[Tensor, "nodes dim"],
         shard: Shard | None = None,
-        room: Float[Tensor, "nodes dim"] | None = None,
+        spare: Spare | None = None,
     ) -> None:
-        self.shard, self._room = shard, room
+        self.shard, self._spare = shard, spare or Spare()
         self.matrix, self._values = matrix, matrix.detach()
         self._asks = torch.zeros((), requires_grad=True, device=matrix.device)  # makes autograd call `backward`
 
     @functools.cached_property
     def gathered(self) -> Float[Tensor, "nodes dim"]:
         """Sum of the gradients of what was read."""
-        return torch.zeros_like(self._values) if self._room is None else self._room.zero_()
+        return self._spare.empty_like(self._values).zero_()
 
     @property
     def was_read(self) -> bool:

@@ -16,6 +16,7 @@ from symcere.errors import ConfigError, DivergedError
 from symcere.graph import NormAdj, ShardedAdj, norm_adj, propagate
 from symcere.losses import Known
 from symcere.manifest import code_digest, digest, digest_array
+from symcere.memory import Spare
 from symcere.models.lightgcn import GraphTower
 from symcere.models.model import Model
 from symcere.models.projection import TextTower
@@ -240,7 +241,7 @@ def optimise(
             at = restored(saved, model, optimiser, draws, train, seen)
             for earlier in at.told if on_epoch else ():
                 on_epoch(earlier)  # type: ignore[misc]
-    rooms: dict[int, Tensor] = {}
+    spare = Spare()
     began = time.perf_counter() - at.seconds
     for epoch in range(at.epoch, schedule.max_epochs + 1):
         if at.is_over(schedule):
@@ -254,7 +255,7 @@ def optimise(
             due = checkpoints is not None and bool(workers.told([checkpoints.due])[0])
             streams = random_state(model, epoch_draws) if due else None
             optimiser.zero_grad()
-            step = _gradients(model, [batch.to(device) for batch in group], weights, rooms)
+            step = _gradients(model, [batch.to(device) for batch in group], weights, spare)
             _check_finite(step, epoch, checkpoints.file(key) if checkpoints else None)
             if checkpoints and streams:  # before the step: these parameters are known to give a finite loss
                 at.seconds = time.perf_counter() - began
@@ -293,7 +294,7 @@ def optimise(
             on_epoch(showed)
     assert at.best is not None  # the last epoch is always validated
     optimiser.zero_grad()
-    rooms.clear()  # what steps needed is memory that `finish` may take
+    spare.clear()  # what steps needed is memory that `finish` may take
     best = finish(at.best[2], deciding) if finish else at.best[2]
     if checkpoints:
         checkpoints.remove(key)
@@ -340,15 +341,10 @@ def _check_finite(step: Mapping[str, float], epoch: int, checkpoint: Path | None
             )
 
 
-def _gradients(
-    model: Model, group: Sequence[Batch], weights: Mapping[str, float], rooms: dict[int, Tensor]
-) -> dict[str, float]:
-    """Gradients of the mean loss over batches that share their tables; returns what a step showed.
-
-    `rooms` is where the step before gathered the gradients of its tables, and this one does.
-    """
+def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float], spare: Spare) -> dict[str, float]:
+    """Gradients of the mean loss over batches that share their tables; returns what a step showed."""
     shard = model.shard if isinstance(model, ShardedSymcere) else None
-    tables = [Rows(table, shard, rooms.get(at)) for at, table in enumerate(model.tables())]
+    tables = [Rows(table, shard, spare) for table in model.tables()]
     shown = []
     for batch in group:
         terms = model.terms(batch.user, batch.item, batch.negative, batch.known, tables)
@@ -356,7 +352,6 @@ def _gradients(
         torch.autograd.backward(list(terms.values()), slopes)
         shown.append(torch.stack([term.detach() for term in terms.values()]))
     send_back(tables)
-    rooms.update((at, rows.gathered) for at, rows in enumerate(tables) if rows.was_read)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     showed = torch.stack(shown).mean(0)
     if isinstance(model, ShardedSymcere):
