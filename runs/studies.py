@@ -198,7 +198,7 @@ def popularity(places: Sequence[Place]) -> Iterator[Part]:
         splitting, (seed, *_) = splitting_of(SplitName.RANDOM, None, 0, 1)
         split, key = divide(place.workspace, reviews, ingested["key"], splitting, seed)
         encoding = replace(encoding_of("auto"), leave_one_out=True)
-        text, _ = encode(place.workspace, split, key, encoding, place.cache, seed)
+        text, _ = encode(place.workspace, split.train, key, encoding, place.cache, seed)
         rows, points = [], {}
         for name, system in place.systems().items():
             sweep = partial(swept, system, split, text, seed)

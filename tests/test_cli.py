@@ -126,8 +126,8 @@ def test_the_encoder_is_in_the_key_of_its_stage(split, tmp_path):
         Encoding(lambda _: [sc.tfidf_encoder(4)], weightings=[sc.Recency(10)]),
         Encoding(lambda _: [sc.tfidf_encoder(4)], leave_one_out=True),
     ):
-        text, key = encode(workspace, split, "k", how, tmp_path / "c", 0)
-        again, same = encode(workspace, split, "k", how, tmp_path / "c", 0)
+        text, key = encode(workspace, split.train, "k", how, tmp_path / "c", 0)
+        again, same = encode(workspace, split.train, "k", how, tmp_path / "c", 0)
         assert key == same
         assert again.user.tobytes() == text.user.tobytes()
         assert len(again.own) == how.leave_one_out

@@ -221,6 +221,19 @@ def test_a_fit_on_ray_is_a_fit_here(cluster, fitted, tmp_path, n):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_valid_chose_is_learned_on_ray_as_it_is_here(cluster, fitted, tmp_path, n):
+    split, text, _ = fitted
+    how = {"storage": str(tmp_path), "settings": SETTINGS, "n_workers": n}
+    for chosen in (sc.Chosen(4, 0.6, 0.5), sc.Chosen(3, 0.6, 0.5)):  # each is a fit of its own in the same storage
+        made = cluster.run("fit", _fit, split.train, text, chosen, how)
+        here = sc.fit(split.train, text, valid=chosen, settings=SETTINGS)
+        np.testing.assert_allclose(made.user_emb, here.user_emb, atol=0 if n == 1 else 1e-4)
+        assert (made.popularity_weight, made.towers.text_times) == (0.6, 0.5)
+        assert made.seen.nnz == len(split.train)
+
+
+@pytest.mark.slow
 def test_support_pairs_are_not_ranked_after_a_fit_on_ray_either(cluster, table, tmp_path):
     _, here = table
     split = sc.split_cold_items(here)

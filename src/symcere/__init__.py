@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         split_leave_last_out,
         split_random,
         split_temporal,
+        undivided,
     )
     from symcere.data.synthetic import anchoring_world, write_amazon, write_world
     from symcere.errors import (
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from symcere.training.config import SymcereSettings
     from symcere.training.device import on_device
     from symcere.training.loop import fit
+    from symcere.training.progress import Chosen
 
 _HOME = {
     "symcere.analysis.why": ("Explainer", "Reason"),
@@ -142,7 +144,7 @@ _HOME = {
     ),
     "symcere.data.splits": (
         "split_cold_items", "split_cold_users", "split_k_fold", "split_leave_last_out", "split_random",
-        "split_temporal",
+        "split_temporal", "undivided",
     ),
     "symcere.data.synthetic": ("anchoring_world", "write_amazon", "write_world"),
     "symcere.errors": (
@@ -172,6 +174,7 @@ _HOME = {
     "symcere.training.config": ("SymcereSettings",),
     "symcere.training.device": ("on_device",),
     "symcere.training.loop": ("fit",),
+    "symcere.training.progress": ("Chosen",),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 

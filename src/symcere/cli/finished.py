@@ -13,9 +13,11 @@ from rich import filesize
 from symcere.cli.app import app
 from symcere.cli.options import (
     Cache,
+    Device,
     ExportName,
     Json,
     Quiet,
+    Refit,
     RunFolder,
     RunOrBundle,
     RunSeed,
@@ -32,6 +34,7 @@ from symcere.cli.words import (
     encoding_again,
     set_threads,
 )
+from symcere.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from symcere.analysis.why import Explainer
     from symcere.data.interchange import Format
     from symcere.data.items import Items
+    from symcere.pipeline.finished import FinishedRun
 
 
 @app.command(
@@ -163,6 +167,7 @@ def analyse(
 
 @app.command(
     epilog="Examples:\n\n  symcere export runs/hotels --format bundle --out hotels-bundle\n\n"
+    "  symcere export runs/hotels --format bundle --refit --out hotels-bundle\n\n"
     "  symcere export runs/hotels --format recbole --out hotels\n\n"
     "  symcere export runs/hotels --format trec --out judged --seed 1"
 )
@@ -172,25 +177,34 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
     half: Annotated[bool, typer.Option("--half", help="Write the vectors of a bundle as float16.")] = False,
     seed: RunSeed = None,
+    refit: Refit = False,
+    threads: Threads = None,
+    device: Device = "cpu",
     cache: Cache = Path("runs/cache"),
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write a run as a bundle to serve, or its split for other tools.
 
-    bundle: recommender, encoders, titles and train reviews in one folder, opened without torch (docs/bundle.md).
+    bundle: recommender, encoders, titles and train reviews in one folder, opened without torch (docs/bundle.md);
+    with --refit learned once more from everything, as a service wants it.
     recbole: atomic files that RecBole takes as they are split. csv: train.csv with the reviews, valid.csv, test.csv.
     trec: relevance judgements of valid and test, and symcere's own rankings as a run file.
     """
     if form is ExportName.BUNDLE:
         from symcere.bundle import write_bundle
-        from symcere.pipeline.analyse import open_run
         from symcere.pipeline.finished import FinishedRun
+        from symcere.training.device import on_device
 
+        set_threads(threads)
         finished = FinishedRun.open(run_folder, seed)
-        explainer = open_run(finished, encoding_again(finished.encoding), cache).explainer
+        with on_device(device), interruptible(), ScreenWatch(quiet=quiet or as_json) as watch:
+            explainer = explainer_to_serve(finished, cache, watch, refit=refit)
         write_bundle(explainer, finished.reviews.items, out, half=half)
         files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "manifest.json")
     else:
+        if refit:
+            raise ConfigError(f"--refit is for --format bundle; {form.value} is the split that was measured.")
         from symcere.pipeline.export import export_run
 
         forms: dict[ExportName, Format] = {
@@ -204,6 +218,24 @@ def export(
         return
     for path in files:
         typer.echo(f"{path}  {filesize.decimal(path.stat().st_size)}")
+
+
+def explainer_to_serve(run: "FinishedRun", cache: Path, watch: "ScreenWatch", *, refit: bool) -> "Explainer":
+    """What a run learned, or learns once more from all interactions, ready for a bundle."""
+    from symcere.pipeline.analyse import open_run
+    from symcere.pipeline.refit import refit as fit_again
+
+    how = encoding_again(run.encoding)
+    if refit:
+        return fit_again(run, watch, how, cache)
+    explainer = open_run(run, how, cache).explainer
+    known, n = len(run.split.train), len(run.reviews)
+    watch.console.print(
+        f"[yellow]Note[/] What is served has learned from {known:,} of {n:,} interactions, as it was measured, and "
+        "may recommend what users chose in the others; --refit learns from all of them.",
+        soft_wrap=True,
+    )
+    return explainer
 
 
 def _titles(run_folder: Path) -> "Items":

@@ -191,6 +191,14 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that symc
 RunSeed = Annotated[
     int | None, typer.Option("--seed", min=0, help="Which seed of the run.", show_default="its first")
 ]
+Refit = Annotated[
+    bool,
+    typer.Option(
+        "--refit",
+        help="Learn once more from all interactions, those held out too, for as many epochs and with the dial that "
+        "valid chose: what is served knows everything, and recommends nothing that a user already chose.",
+    ),
+]
 RunOrBundle = Annotated[
     Path, typer.Argument(metavar="RUN|BUNDLE", help="Folder of a run, or a bundle.", show_default=False)
 ]

@@ -10,15 +10,16 @@ import typer
 from rich.console import Console
 
 from symcere.cli.app import app
-from symcere.cli.options import Cache
-from symcere.cli.words import encoding_again
+from symcere.cli.finished import explainer_to_serve
+from symcere.cli.options import Cache, Refit
+from symcere.cli.screen import ScreenWatch, interruptible
 from symcere.errors import ConfigError
 
 _DEMO = Path("runs/demo")
 
 
 @app.command(
-    epilog="Examples:\n\n  symcere serve --demo\n\n  symcere serve runs/hotels\n\n"
+    epilog="Examples:\n\n  symcere serve --demo\n\n  symcere serve runs/hotels --refit\n\n"
     "  SYMCERE_TOKEN=secret symcere serve hotels-bundle --port 9000\n\n  kill -HUP PID    # open the bundle anew"
 )
 def serve(
@@ -43,6 +44,7 @@ def serve(
             help="From 200,000 items on, follow links between items instead of looking at all; a list may miss one.",
         ),
     ] = False,
+    refit: Refit = False,
     cache: Cache = Path("runs/cache"),
 ) -> None:
     """Serve recommendations with their reasons over HTTP, and a page to try them.
@@ -65,7 +67,7 @@ def serve(
     from symcere.serving.service import LARGE
 
     console = Console(stderr=True, highlight=False)
-    bundle = _bundle_of(_demo(console) if folder is None else folder, cache, console)
+    bundle = _bundle_of(_demo(console) if folder is None else folder, cache, console, refit=refit)
     holder = Holder(bundle, Feedback(feedback) if feedback else None, approximate=approximate)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=holder.reload).start())
@@ -97,20 +99,25 @@ def feedback(
     typer.echo(f"{Feedback(store).export(out):,} events in {out}")
 
 
-def _bundle_of(folder: Path, cache: Path, console: Console) -> Path:
+def _bundle_of(folder: Path, cache: Path, console: Console, *, refit: bool) -> Path:
     """The bundle itself, or that of a run, which is made where it is missing or older than the run."""
     if not (folder / "stages").is_dir():
+        if refit:
+            raise ConfigError(
+                f"{folder} is a bundle, and --refit learns from a run. Name the folder that symcere run printed, or "
+                "make the bundle anew: symcere export RUN --format bundle --refit --out BUNDLE."
+            )
         return folder
     from symcere.bundle import write_bundle
-    from symcere.pipeline.analyse import open_run
     from symcere.pipeline.finished import FinishedRun
 
-    bundle = folder / "bundle"
+    bundle = folder / ("bundle-refit" if refit else "bundle")
     run = FinishedRun.open(folder)
     made = bundle / "manifest.json"
     if not made.exists() or made.stat().st_mtime < (folder / "manifest.json").stat().st_mtime:
         console.print(f"Exporting {folder} to {bundle} …", soft_wrap=True)
-        explainer = open_run(run, encoding_again(run.encoding), cache).explainer
+        with interruptible(), ScreenWatch(quiet=False) as watch:
+            explainer = explainer_to_serve(run, cache, watch, refit=refit)
         write_bundle(explainer, run.reviews.items, bundle)
     return bundle
 

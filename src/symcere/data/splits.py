@@ -201,6 +201,31 @@ def split_k_fold(reviews: Reviews, n_folds: int = N_FOLDS, *, fold: int, seed: i
     return _split(rows, part, "k-fold", (_FROM_THE_FUTURE.format("k-fold", _later(rows, part)),))
 
 
+def undivided(reviews: Reviews) -> Dataset:
+    """Hold nothing out: what a recommender that is to be served learns from, once valid has chosen its settings.
+
+    Args:
+        reviews: One row a (user, item) pair.
+
+    Returns:
+        All interactions with their reviews, users and items numbered as in every split of the same reviews.
+
+    Raises:
+        DataError: If there are fewer than two users or items.
+
+    Example:
+        >>> import symcere as sc
+        >>> reviews = sc.anchoring_world(60, 30, 5).reviews
+        >>> everything, split = sc.undivided(reviews), sc.split_random(reviews)
+        >>> len(everything) == len(split.train) + len(split.valid) + len(split.test)
+        True
+        >>> everything.items == split.train.items
+        True
+    """
+    rows = _indexed(reviews)
+    return Dataset(rows.users, rows.items, rows.user, rows.item, rows.table.select(REVIEW))
+
+
 _FROM_THE_FUTURE = (
     "The {} split draws the past from the future: it measures how well tastes are completed, not how well the next "
     "visit is foretold{}."

@@ -32,7 +32,7 @@ from symcere.training.checkpoint import Keeper, keeping
 from symcere.training.config import SymcereSettings
 from symcere.training.device import on_device
 from symcere.training.loop import fit as fit_here
-from symcere.training.progress import Epoch, OnEpoch
+from symcere.training.progress import Chosen, Epoch, OnEpoch
 from symcere.workers import Workers, working_as
 
 _MODEL = "model"
@@ -57,7 +57,7 @@ class _Task:
     """
 
     train: Dataset
-    valid: HeldOut
+    valid: HeldOut | Chosen
     text: TextFeatures
     settings: SymcereSettings
     seed: int
@@ -71,7 +71,7 @@ def fit(
     train: Dataset,
     text: TextFeatures,
     *,
-    valid: HeldOut,
+    valid: HeldOut | Chosen,
     storage: str,
     settings: SymcereSettings | None = None,
     seed: int = 0,
@@ -90,7 +90,7 @@ def fit(
     Args:
         train: The train part; its words are not needed.
         text: Profiles made from it.
-        valid: Decides when to stop and where the dial stands.
+        valid: Decides when to stop and where the dial stands, or what it chose in an earlier fit.
         storage: Folder of checkpoints and of the result: a path that all nodes see, or an address. A fit of the same
             data, settings and seed that stands there is up to date; one that was killed goes on.
         settings: SymcereSettings() if left out.
@@ -117,8 +117,10 @@ def fit(
         raise ClusterError(
             f"{n} workers need {n * cpus_a_worker} processors; the cluster has {n_cpus()}. Ask for fewer workers."
         )
-    pairs = (side for part in (train, valid, train.support) for side in (part.user, part.item))
-    contents = [digest_array(each) for each in (*pairs, text.user, text.item)]
+    parts = (train, train.support) if isinstance(valid, Chosen) else (train, valid, train.support)
+    pairs = (side for part in parts for side in (part.user, part.item))
+    contents: list[Any] = [digest_array(each) for each in (*pairs, text.user, text.item)]
+    contents += [asdict(valid)] if isinstance(valid, Chosen) else []
     ids = digest(train.users.ids, train.items.ids)
     key = digest(code_digest(), "distributed fit", contents, ids, settings.model_dump(mode="json"), seed, n > 1)
     out = f"{storage.rstrip('/')}/fit-{key[:16]}"

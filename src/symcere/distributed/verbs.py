@@ -22,7 +22,7 @@ from symcere.text.encoders import Encoder, OnProgress
 from symcere.text.features import TextFeatures
 from symcere.text.profiles import Weighting
 from symcere.training.config import SymcereSettings
-from symcere.training.progress import OnEpoch
+from symcere.training.progress import Chosen, OnEpoch
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class RayVerbs:
     def fit(
         self,
         train: Dataset,
-        valid: HeldOut,
+        valid: HeldOut | Chosen,
         text: TextFeatures,
         settings: SymcereSettings,
         seed: int,
@@ -117,7 +117,7 @@ def _encode(
 
 
 def _fit(
-    train: Dataset, valid: HeldOut, text: TextFeatures, how: Mapping[str, Any], on_epoch: OnEpoch
+    train: Dataset, valid: HeldOut | Chosen, text: TextFeatures, how: Mapping[str, Any], on_epoch: OnEpoch
 ) -> Recommender:
     return fit(train, text, valid=valid, on_epoch=on_epoch, **how)
 

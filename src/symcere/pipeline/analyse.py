@@ -77,12 +77,32 @@ def open_run(
         ConfigError: If an older version made the run, or its profiles are not of words.
     """
     train = apply_noise(run.split.train, how.noise, seed=run.seed)
-    learned = Learned(train, run.text, run.model)
+    return Opened(run, train, explainer_of(Learned(train, run.text, run.model), how, cache, on_progress))
+
+
+def explainer_of(
+    learned: Learned, how: Encoding, cache: Path, on_progress: Callable[[float], None] | None = None
+) -> Explainer:
+    """Make the encoders of a fit ready to read.
+
+    Args:
+        learned: The fit.
+        how: How its text was encoded.
+        cache: Root folder of the vector cache.
+        on_progress: Told when an encoder is ready.
+
+    Returns:
+        Who says why.
+
+    Raises:
+        ConfigError: If its profiles are not of words.
+    """
+    train = learned.train
     reader = Reader.of(
-        train, run.text, how.encoders(len(train)), how.parts, how.weightings, VectorCache(cache),
+        train, learned.text, how.encoders(len(train)), how.parts, how.weightings, VectorCache(cache),
         on_progress and (lambda now: on_progress(now.share)),
     )  # fmt: skip
-    return Opened(run, train, Explainer(learned, reader))
+    return Explainer(learned, reader)
 
 
 def analyse(

@@ -311,6 +311,6 @@ def seeded(
     made: list[Seeded] = []
     for seed in seeds:
         split, key = divide(workspace, reviews, ingested["key"], splitting, seed)
-        text, _ = encode(workspace, split, key, encoding, cache, seed)
+        text, _ = encode(workspace, split.train, key, encoding, cache, seed)
         made.append(Seeded(seed, split, text))
     return made

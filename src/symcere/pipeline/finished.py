@@ -12,10 +12,11 @@ from symcere.data.ingest import load_reviews
 from symcere.data.reviews import Reviews
 from symcere.errors import BundleError, ConfigError
 from symcere.manifest import read_manifest
-from symcere.pipeline.stages import load_split
+from symcere.pipeline.stages import HISTORY, load_split
 from symcere.pipeline.systems import OURS
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
+from symcere.training.progress import Epoch
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,14 @@ class FinishedRun:
         """SymCERE."""
         self.manifest(OURS)
         return Recommender.load(self._stage(f"{OURS}-seed{self.seed}") / "model")
+
+    @cached_property
+    def history(self) -> list[Epoch]:
+        """What the epochs of SymCERE showed."""
+        self.manifest(OURS)
+        lines = (self._stage(f"{OURS}-seed{self.seed}") / HISTORY).read_text(encoding="utf-8").splitlines()
+        shown = (json.loads(line) for line in lines)
+        return [Epoch(**{name: value for name, value in epoch.items() if name != "candidate"}) for epoch in shown]
 
     @property
     def encoding(self) -> Mapping[str, Any]:

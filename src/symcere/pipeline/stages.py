@@ -39,6 +39,9 @@ from symcere.training.device import current_device
 from symcere.training.progress import Epoch
 from symcere.training.tuning import valid_ndcg
 
+HISTORY = "history.jsonl"
+"""What the epochs of a fit showed, in its stage."""
+
 
 @dataclass(frozen=True)
 class Splitting:
@@ -198,17 +201,17 @@ def load_split(folder: Path, manifest: Mapping[str, Any], reviews: Reviews) -> S
 
 
 def encode(
-    workspace: Workspace, split: Split, split_key: str, how: Encoding, cache: Path, seed: int
+    workspace: Workspace, train: Dataset, key: str, how: Encoding, cache: Path, seed: int, name: str = "encode"
 ) -> tuple[TextFeatures, str]:
-    """Encode the train reviews; returns the features and the key of the stage."""
-    encoders = how.encoders(len(split.train))
+    """Encode the train reviews, known by a key; returns the features and the key of the stage."""
+    encoders = how.encoders(len(train))
 
     def make(folder: Path) -> Mapping[str, Any]:
         def on_progress(now: Progress) -> None:
             workspace.watch.progress(now.phase, now.share, f"{now.phase}: {now.done:,}/{now.total:,} texts")
 
         text = current_verbs().encode(
-            apply_noise(split.train, how.noise, seed=seed),
+            apply_noise(train, how.noise, seed=seed),
             workspace.folder / "stages" / workspace.folders.get("ingest", "ingest"),
             encoders,
             how.parts,
@@ -223,14 +226,14 @@ def encode(
         return {"note": note}
 
     parts = [
-        split_key,
+        key,
         [encoder.identity for encoder in encoders],
         list(how.parts),
         [repr(weighting) for weighting in how.weightings],
         how.leave_one_out,
         [repr(noise) for noise in how.noise],
     ]
-    folder, manifest = workspace.stage(f"encode-seed{seed}", parts, make)
+    folder, manifest = workspace.stage(f"{name}-seed{seed}", parts, make)
     return TextFeatures.load(folder), manifest["key"]
 
 
@@ -250,12 +253,7 @@ def fit_system(
 
             def on_epoch(epoch: Epoch, number: int = number) -> None:
                 history.append({"candidate": number, **asdict(epoch)})
-                known = f", valid NDCG@10 {epoch.best_ndcg:.4f}" if epoch.best_ndcg else ""
-                masked = f", mask {epoch.known_share:.1%}" if epoch.known_share else ""
-                speed = f", {epoch.interactions_per_second:,.0f} interactions/s"
-                done = f"{epoch.epoch:,}/{system.max_epochs:,} epochs at most"
-                note = f"{done}, loss {epoch.loss:.3f}{known}{masked}{speed}"
-                workspace.watch.progress("", epoch.epoch / system.max_epochs, note)
+                show_epoch(workspace, epoch, system.max_epochs, "epochs at most")
                 tell(epoch)
 
             name = f"{system.name}-seed{seed}" + (f"-{number}" if number else "")
@@ -280,8 +278,7 @@ def fit_system(
         if isinstance(fitted, Recommender):
             fitted.save(folder / "model")
         if history:
-            lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
-            (folder / "history.jsonl").write_text(lines, encoding="utf-8")
+            write_history(folder, history)
         per_user = {label: value for label, value in values.items() if isinstance(value, ndarray)}
         user = np.unique(split.test.user)
         (folder / "per_user.parquet").write_bytes(_parquet(pl.DataFrame({"user": user, **per_user})))
@@ -304,12 +301,31 @@ def fit_system(
         }
 
     device, verbs = current_device(), current_verbs()
-    parts = [list(keys), dict(system.settings), seed, *([device.type] if device.type != "cpu" else [])]
-    parts += [dict(verbs.decides)] if verbs.decides else []
+    parts = [list(keys), dict(system.settings), seed, *where_it_runs()]
     folder, manifest = workspace.stage(f"{system.name}-seed{seed}".replace(":", "-"), parts, make)
     table = pl.read_parquet(folder / "per_user.parquet")
     loaded = manifest["whole"] | {label: table[label].to_numpy() for label in table.columns if label != "user"}
     return {measure.label: loaded[measure.label] for measure in standard_measures()}, manifest, folder
+
+
+def where_it_runs() -> list[Any]:
+    """What of device and cluster decides the last digits of a fit, as JSON values; nothing on this processor."""
+    device, verbs = current_device(), current_verbs()
+    return ([device.type] if device.type != "cpu" else []) + ([dict(verbs.decides)] if verbs.decides else [])
+
+
+def show_epoch(workspace: Workspace, epoch: Epoch, n_epochs: int, unit: str) -> None:
+    """Tell who watches what an epoch showed."""
+    known = f", valid NDCG@10 {epoch.best_ndcg:.4f}" if epoch.best_ndcg else ""
+    masked = f", mask {epoch.known_share:.1%}" if epoch.known_share else ""
+    speed = f", {epoch.interactions_per_second:,.0f} interactions/s"
+    note = f"{epoch.epoch:,}/{n_epochs:,} {unit}, loss {epoch.loss:.3f}{known}{masked}{speed}"
+    workspace.watch.progress("", epoch.epoch / n_epochs, note)
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write what epochs showed, a line each."""
+    (folder / HISTORY).write_text("".join(json.dumps(epoch) + "\n" for epoch in history), encoding="utf-8")
 
 
 def _parquet(table: pl.DataFrame) -> bytes:
@@ -397,7 +413,7 @@ def fit_all(
     skipped: dict[str, str] = {}
     folders: list[Path] = []
     for seed, (split, split_key) in zip(seeds, divided, strict=True):
-        text, text_key = encode(workspace, split, split_key, encoding, cache, seed)
+        text, text_key = encode(workspace, split.train, split_key, encoding, cache, seed)
         values: dict[str, Values] = {}
         for system in systems:
             if system.name in skipped:

@@ -17,7 +17,7 @@ from symcere.text.features import TextFeatures, encode_reviews
 from symcere.text.profiles import Weighting
 from symcere.training.config import SymcereSettings
 from symcere.training.loop import fit
-from symcere.training.progress import OnEpoch
+from symcere.training.progress import Chosen, OnEpoch
 
 
 class Verbs(Protocol):
@@ -51,7 +51,7 @@ class Verbs(Protocol):
     def fit(
         self,
         train: Dataset,
-        valid: HeldOut,
+        valid: HeldOut | Chosen,
         text: TextFeatures,
         settings: SymcereSettings,
         seed: int,
@@ -106,7 +106,7 @@ class Here:
     def fit(
         self,
         train: Dataset,
-        valid: HeldOut,
+        valid: HeldOut | Chosen,
         text: TextFeatures,
         settings: SymcereSettings,
         seed: int,

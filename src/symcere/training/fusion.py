@@ -73,6 +73,29 @@ def check_text(
     return best if is_clear else system
 
 
+def count_text(
+    system: Recommender, train: Dataset, text: TextFeatures, times: float, adj: NormAdj | None = None
+) -> Recommender:
+    """Let all text count so many times; its dial stays.
+
+    Args:
+        system: A fitted SymCERE.
+        train: Its train part.
+        text: Its profiles.
+        times: How often; 1 as its weights say.
+        adj: As of `check_text`.
+
+    Returns:
+        The system itself; or one of the same towers in which all text counts that many times.
+    """
+    towers = system.towers
+    if towers is None or times == 1:
+        return system
+    if adj is None:
+        adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
+    return _joined(system, towers, _parts_of(towers, text, adj), times)
+
+
 def _is_clear(gain: Float[ndarray, " users"]) -> bool:
     return len(gain) > 1 and bool(gain.mean() > ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
 

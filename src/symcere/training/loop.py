@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from symcere.training.batches import Batch, SeenPairs, batches, in_groups
 from symcere.training.checkpoint import current_checkpoints, random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.device import current_device, gathers_bfloat16, multiplies_bfloat16
-from symcere.training.fusion import check_text
+from symcere.training.fusion import check_text, count_text
 from symcere.training.known import Mask
-from symcere.training.progress import Epoch, OnEpoch, Progress, recommender_of, restored, saved_state
+from symcere.training.progress import Chosen, Epoch, OnEpoch, Progress, recommender_of, restored, saved_state
 from symcere.training.text import profiles, told, without_own
 from symcere.training.tuning import choose_popularity_weight, some_users
 from symcere.workers import current_workers
@@ -48,7 +49,7 @@ def fit(
     train: Dataset,
     text: TextFeatures,
     *,
-    valid: HeldOut,
+    valid: HeldOut | Chosen,
     settings: SymcereSettings | None = None,
     seed: int = 0,
     on_epoch: OnEpoch | None = None,
@@ -60,28 +61,47 @@ def fit(
     `leave_one_out`, the review of a pair is taken out of the profiles of its user and item whenever the pair is
     learned from: at test time there is no such review either.
 
+    What is served should know everything. When a fit has chosen, the same settings learn once more from all
+    interactions (`undivided`), for as many epochs, with its dial and weight of the text: `valid=Chosen.of(...)`.
+
     Args:
         train: The train part.
         text: Profiles made from the same train part.
-        valid: Decides when to stop and where the dial stands; its items are not recommended afterwards.
+        valid: Decides when to stop and where the dial stands; its items are not recommended afterwards. Or what
+            valid chose in an earlier fit, and then nothing is held out.
         settings: SymcereSettings() if left out.
         seed: Of initial values, order of batches and negatives.
         on_epoch: Called after each epoch.
 
     Returns:
-        The recommender of the best epoch.
+        The recommender of the best epoch; of the last one, where it was chosen before.
 
     Raises:
         ConfigError: If the loss diverges, text and train do not fit together, or `leave_one_out` is asked of features
             that were encoded without it.
+
+    Example:
+        >>> import symcere as sc
+        >>> reviews = sc.k_core(sc.anchoring_world(60, 30, 5).reviews, 2)
+        >>> split, encoder, told = sc.split_random(reviews), sc.tfidf_encoder(8), []
+        >>> how = {"settings": sc.SymcereSettings(dim=8, max_epochs=4, valid_every=2)}
+        >>> text = sc.encode_reviews(split.train, encoder)
+        >>> measured = sc.fit(split.train, text, valid=split.valid, on_epoch=told.append, **how)
+        >>> everything = sc.undivided(reviews)
+        >>> text = sc.encode_reviews(everything, encoder)
+        >>> served = sc.fit(everything, text, valid=sc.Chosen.of(measured, told), **how)
+        >>> len(served.seen.data) - len(measured.seen.data) == len(split.test)
+        True
     """
     settings = settings or SymcereSettings()
     model = symcere_model(train, text, settings, torch_generator(seed))
 
-    def checked(system: Recommender, deciding: HeldOut) -> Recommender:
+    def finish(system: Recommender, deciding: HeldOut | Chosen) -> Recommender:
         adj = model.graph.adj
         at_hand = adj if isinstance(adj, NormAdj) and not adj.values.is_cuda else None
         adj.spare.clear()  # of the steps; what is asked now is float32
+        if isinstance(deciding, Chosen):
+            return count_text(system, train, text, deciding.text_times, at_hand)
         return check_text(system, train, text, deciding, settings.popularity_weights, at_hand)
 
     return optimise(
@@ -94,7 +114,7 @@ def fit(
         known_mass=model.known_mass,
         seed=seed,
         on_epoch=on_epoch,
-        finish=checked if settings.check_text else None,
+        finish=finish if settings.check_text or isinstance(valid, Chosen) else None,
     )
 
 
@@ -189,7 +209,7 @@ def _check_shared(settings: SymcereSettings) -> None:
 def optimise(
     model: Model,
     train: Dataset,
-    valid: HeldOut,
+    valid: HeldOut | Chosen,
     schedule: Schedule,
     *,
     weights: Mapping[str, float],
@@ -197,7 +217,7 @@ def optimise(
     mask: Mask = "none",
     known_mass: KnownMass | None = None,
     on_epoch: OnEpoch | None = None,
-    finish: Callable[[Recommender, HeldOut], Recommender] | None = None,
+    finish: Callable[[Recommender, HeldOut | Chosen], Recommender] | None = None,
 ) -> Recommender:
     """Step Adam on the weighted terms of a model until valid NDCG@10 stops rising.
 
@@ -207,14 +227,14 @@ def optimise(
     Args:
         model: The model; its parameters are moved.
         train: The train part.
-        valid: Decides the epoch and the dial.
+        valid: Decides the epoch and the dial; or what they are, and then none is validated.
         schedule: How to step, when to validate, when to stop.
         weights: Weight of each of the model's terms.
         seed: Of the batches.
         mask: Which in-batch pairs denominators leave out.
         known_mass: What that removes, for the log; 0 where there is no mask.
         on_epoch: Called after each epoch.
-        finish: What becomes of the recommender of the best epoch, by the part of valid that chose it.
+        finish: What becomes of the recommender of the best epoch, by the part of valid that chose it, or by `valid`.
 
     Returns:
         The recommender of the best epoch, its dial set.
@@ -227,12 +247,17 @@ def optimise(
         raise ConfigError(f"{type(model).__name__} is fitted by one process; only SymCERE is by several workers.")
     key = ""
     if checkpoints:  # all that decides the fit
-        settings = [schedule.model_dump(mode="json"), dict(weights), seed, mask, str(device)]
+        settings: list[Any] = [schedule.model_dump(mode="json"), dict(weights), seed, mask, str(device)]
+        settings += [asdict(valid)] if isinstance(valid, Chosen) else []
         key = digest(code_digest(), type(model).__name__, _contents(model, train, valid), settings)
     model.to(device)
     optimiser = Adam(model.parameters(), schedule.learning_rate)
     draws = rng.stream(seed, "batches")
-    seen, deciding = known_matrix(train, valid), some_users(valid, schedule.valid_users, seed)
+    seen, deciding, n_epochs = train.seen, valid, schedule.max_epochs
+    if isinstance(deciding, Chosen):
+        n_epochs = deciding.epochs
+    else:
+        seen, deciding = known_matrix(train, deciding), some_users(deciding, schedule.valid_users, seed)
     pairs = SeenPairs(train)
     at = Progress()
     if checkpoints:
@@ -243,7 +268,7 @@ def optimise(
                 on_epoch(earlier)  # type: ignore[misc]
     spare = Spare()
     began = time.perf_counter() - at.seconds
-    for epoch in range(at.epoch, schedule.max_epochs + 1):
+    for epoch in range(at.epoch, n_epochs + 1):
         if at.is_over(schedule):
             break
         epoch_draws, n_done = draws.bit_generator.state, len(at.steps)
@@ -265,7 +290,11 @@ def optimise(
             n_learned += sum(len(batch.user) for batch in group)
         speed = n_learned / (time.perf_counter() - epoch_began)
         validated: tuple[float, float] | None = None
-        if epoch % schedule.valid_every == 0 or epoch == schedule.max_epochs:
+        if isinstance(deciding, Chosen):
+            if epoch == n_epochs:
+                system = recommender_of(model, train, seen).with_popularity_weight(deciding.popularity_weight)
+                at.best = (math.nan, epoch, system)
+        elif epoch % schedule.valid_every == 0 or epoch == n_epochs:
             system, ndcg = choose_popularity_weight(
                 recommender_of(model, train, seen), train, deciding, schedule.popularity_weights, workers
             )
@@ -286,13 +315,13 @@ def optimise(
             else 0.0,
             valid_ndcg=validated[0] if validated else None,
             popularity_weight=validated[1] if validated else None,
-            best_ndcg=at.best[0] if at.best else None,
+            best_ndcg=at.best[0] if at.best and not isinstance(deciding, Chosen) else None,
         )
         at.epoch, at.steps = epoch + 1, []
         at.told.append(showed)
         if on_epoch:
             on_epoch(showed)
-    assert at.best is not None  # the last epoch is always validated
+    assert at.best is not None  # the last epoch always has a recommender
     optimiser.zero_grad()
     spare.clear()  # what steps needed is memory that `finish` may take
     best = finish(at.best[2], deciding) if finish else at.best[2]
@@ -301,10 +330,10 @@ def optimise(
     return best
 
 
-def _contents(model: Model, train: Dataset, valid: HeldOut) -> list[str]:
+def _contents(model: Model, train: Dataset, valid: HeldOut | Chosen) -> list[str]:
     """Digests of initial values, text and interactions."""
     tensors = [*model.parameters(), *(model.buffers() if isinstance(model, nn.Module) else ())]
-    sides = (train.user, train.item, valid.user, valid.item)
+    sides = [side for part in (train, valid) if not isinstance(part, Chosen) for side in (part.user, part.item)]
     return [digest_array(array) for array in (*(tensor.detach().cpu().numpy() for tensor in tensors), *sides)]
 
 

@@ -1,7 +1,7 @@
 """How far a fit has come: what each epoch showed, the best so far, and all of it as plain values and back."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from scipy.sparse import csr_array
 
 from symcere.data.dataset import Dataset
+from symcere.errors import ConfigError
 from symcere.models.model import Model
 from symcere.models.symcere import SymcereModel
 from symcere.recommender import Recommender, with_unit_spread
@@ -51,6 +52,42 @@ class Epoch:
 
 
 OnEpoch = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What valid chose in a fit, for one that holds nothing out: there is nothing left to choose by.
+
+    Args:
+        epochs: How many epochs are learned; an epoch of more interactions has more steps.
+        popularity_weight: Where the dial stands.
+        text_times: How often all text counts (`check_text`).
+    """
+
+    epochs: int
+    popularity_weight: float
+    text_times: float = 1.0
+
+    @classmethod
+    def of(cls, system: Recommender, told: Sequence[Epoch]) -> "Chosen":
+        """What a fit chose.
+
+        Args:
+            system: What it returned.
+            told: What it told `on_epoch`.
+
+        Returns:
+            Its best epoch, and the dial and weight of the text that it set.
+
+        Raises:
+            ConfigError: If no epoch was validated.
+        """
+        validated = [epoch for epoch in told if epoch.valid_ndcg is not None]
+        if not validated:
+            raise ConfigError("No epoch of this fit was validated. Pass what it told on_epoch, all of it.")
+        best = max(validated, key=lambda epoch: epoch.valid_ndcg or 0.0)  # the earlier wins a tie
+        times = system.towers.text_times if system.towers else 1.0
+        return cls(best.epoch, system.popularity_weight, times)
 
 
 @dataclass
