@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -207,12 +208,14 @@ def test_a_damaged_stage_is_made_again(finished, symcere):
 
 
 def test_the_table_the_verdict_and_three_users_are_printed(finished, symcere):
-    _, _, words = finished
+    folder, _, words = finished
     code, out, _ = symcere(*[word for word in words if word != "--json"], "--quiet")
     assert code == 0
     for word in ("ndcg@10", "popularity", "light_gcn", "symcere", "best baseline", "paired t", "report.html"):
         assert word in out
     assert out.count("Recommended to") == 3
+    command = out.splitlines()[-1].partition(": ")[2]  # what to do next, ready to be given
+    assert shlex.split(command) == ["symcere", "serve", str(folder), "--refit"]
 
 
 def test_quiet_prints_nothing_on_standard_error(finished, symcere):

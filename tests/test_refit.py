@@ -24,8 +24,13 @@ from test_fusion import graph_of
 
 def fitted(split, text, settings, valid):
     """A fit, and what its epochs told."""
+    return fitted_on(split.train, text, settings, valid)
+
+
+def fitted_on(train, text, settings, valid):
+    """The same on any interactions."""
     told = []
-    return sc.fit(split.train, text, valid=valid, settings=settings, on_epoch=told.append), told
+    return sc.fit(train, text, valid=valid, settings=settings, on_epoch=told.append), told
 
 
 def test_undivided_is_every_review_numbered_as_in_every_split(reviews):
@@ -211,6 +216,18 @@ def test_serve_exports_a_run_that_learned_from_everything_once(run, symcere, mon
     assert symcere(*words)[0] == 0
     assert made.stat().st_mtime_ns == before
     assert len(served) == 2
+
+
+def test_who_knows_test_is_not_measured_on_it(split, reviews, quick, model):
+    everything = sc.undivided(reviews)
+    text = sc.encode_reviews(everything, sc.tfidf_encoder(16))
+    served, _ = fitted_on(everything, text, quick, sc.Chosen(2, 0.0))
+    said = f"learned from {len(split.test):,} of {len(split.test):,} test interactions and cannot be measured"
+    with pytest.raises(sc.ConfigError, match=said):
+        sc.compare({"measured": model, "served": served}, split, [sc.ndcg(10)])
+    with pytest.raises(sc.ConfigError, match="cannot be measured"):  # fitted under another seed
+        sc.compare({"measured": model}, sc.split_random(reviews, seed=1), [sc.ndcg(10)])
+    assert sc.compare({"measured": model}, split, [sc.ndcg(10)]).systems == ["measured"]
 
 
 def test_seen_and_ranked_agree(split, text, quick):

@@ -123,6 +123,8 @@ def show_result(result: "Result", *, as_json: bool) -> None:
             titled = f"  {_short(page.items.title(item))}" if page.items.title(item) else ""
             console.print(f"  {score:7.3f}  {escape(_short(item) + titled)}{'  ✓' if hit else ''}", soft_wrap=True)
     console.print(f"\nReport: {result.folder / 'report.html'} (and report.md, results.json, per_user.csv, model/)")
+    command = shlex.join(["symcere", "serve", str(result.folder), "--refit"])
+    console.print(f"To serve it, learned once more from everything: {escape(command)}", soft_wrap=True)
 
 
 def show_steps(folder: Path, manifest: Mapping[str, Any], *, as_json: bool) -> None:

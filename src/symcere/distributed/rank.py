@@ -14,7 +14,7 @@ from symcere.distributed.cluster import fetch, n_cpus, standing
 from symcere.distributed.intake import parquet
 from symcere.distributed.storage import Storage
 from symcere.errors import ConfigError
-from symcere.evaluation.compare import Values, measure_ranked
+from symcere.evaluation.compare import Values, measure_ranked, refuse_who_knows_test
 from symcere.evaluation.measures import Measure
 from symcere.manifest import code_digest, digest, digest_array
 from symcere.ranking import rank
@@ -102,7 +102,11 @@ def measure_test(system: Scored, split: Split, measures: Sequence[Measure], n_ac
 
     Returns:
         What `symcere.evaluation.compare.measure_test` gives, to the last bit.
+
+    Raises:
+        ConfigError: If it has learned from test interactions.
     """
+    refuse_who_knows_test(system, split)
     user = np.unique(split.test.user)
     k = max(measure.k for measure in measures)
     best = np.full((len(user), k), -1, dtype=np.int64)

@@ -15,6 +15,7 @@ from symcere.errors import ConfigError
 from symcere.evaluation.measures import Measure, Ranked, mean
 from symcere.evaluation.significance import PairedTest, holm, paired_test
 from symcere.ranking import Scorer, hits, rank
+from symcere.recommender import Scored
 
 Values = dict[str, Float[ndarray, " users"] | float]
 
@@ -70,8 +71,39 @@ def measure_ranked(
 
 
 def measure_test(scorer: Scorer, split: Split, measures: Sequence[Measure]) -> Values:
-    """Measure a system on the test part; what train and valid know of each user is not ranked."""
+    """Measure a system on the test part; what train and valid know of each user is not ranked.
+
+    Args:
+        scorer: The system.
+        split: The split that it was fitted on.
+        measures: What to compute.
+
+    Returns:
+        Label -> one value a user (in the order of their indices), or one number.
+
+    Raises:
+        ConfigError: If it has learned from test interactions.
+    """
+    refuse_who_knows_test(scorer, split)
     return measure(scorer, split.train, split.test, measures, exclude=known_matrix(split.train, split.valid))
+
+
+def refuse_who_knows_test(scorer: Scorer, split: Split) -> None:
+    """Refuse to measure a system on what it has learned from.
+
+    Args:
+        scorer: A system; one that does not say what it has seen is believed.
+        split: The split that it is to be measured on.
+
+    Raises:
+        ConfigError: If it has seen test interactions.
+    """
+    test = split.test.matrix
+    if isinstance(scorer, Scored) and scorer.seen.shape == test.shape and (n := (scorer.seen * test).nnz):
+        raise ConfigError(
+            f"This recommender has learned from {n:,} of {len(split.test):,} test interactions and cannot be "
+            "measured on them. Measure one that was fitted on the train part of this split."
+        )
 
 
 @dataclass(frozen=True, eq=False)
