@@ -13,6 +13,7 @@ from symcere import graph
 from symcere.errors import ConfigError
 from symcere.graph import ShardedAdj, norm_adj, propagate
 from symcere.losses import Known, PairRows, Part, symmetric_nce
+from symcere.memory import Spare
 from symcere.training.batches import batches
 from symcere.training.loop import _gradients, fit, symcere_model, torch_generator
 from symcere.workers import Shard, Workers, shard_by, working_as
@@ -56,7 +57,7 @@ def _step(settings, workers):
     train, generator = split.train, torch_generator(0)
     model = symcere_model(train, text, settings, generator)
     drawn = batches(train, settings.batch_size, settings.mask, np.random.default_rng(1))
-    showed = _gradients(model, [next(drawn), next(drawn)], settings.weights, {})
+    showed = _gradients(model, [next(drawn), next(drawn)], settings.weights, Spare())
     ego = model.graph.ego.grad
     whole = workers.all_rows(ego, model.shard) if workers.size > 1 else ego
     near = model.neighbourhood.weights if model.neighbourhood else ()
