@@ -5,7 +5,7 @@
 SymCERE by its defaults on the random split of each data set: fitted on train, its epoch, dial and weight of the text
 chosen on valid; then fitted once more on train and valid together as that chose (`Chosen`), which is what
 `symcere export --refit` does with everything. Both rank test, the items of train and valid left out: NDCG@10, the
-mean over seeds, a paired t over all users, and the seconds of both fits.
+mean over seeds, a paired t over users (each the mean of their seeds), and the seconds of both fits.
 """
 
 import argparse
@@ -39,7 +39,8 @@ def main() -> None:
         data, _, at = word.partition("=")
         file, _, k = at.rpartition("@")
         reviews = sc.k_core(sc.read_reviews(Path(file)), int(k))
-        ndcg: dict[str, list[np.ndarray]] = {"train": [], "train and valid": []}
+        n_users = len(sc.undivided(reviews).users)
+        ndcg = {name: np.full((words.seeds, n_users), np.nan) for name in ("train", "train and valid")}
         seconds: dict[str, list[float]] = {name: [] for name in ndcg}
         for seed in range(words.seeds):
             split = sc.split_random(reviews, seed=seed)
@@ -51,14 +52,15 @@ def main() -> None:
                 began = time.perf_counter()
                 model = sc.fit(known, text, valid=valid, seed=seed, on_epoch=told.append)
                 seconds[name].append(time.perf_counter() - began)
-                ndcg[name].append(np.asarray(measure_test(model, split, [sc.ndcg(10)])["ndcg@10"]))
+                ndcg[name][seed, np.unique(split.test.user)] = measure_test(model, split, [sc.ndcg(10)])["ndcg@10"]
                 if name == "train":
                     known, valid = without(sc.undivided(reviews), split.test), sc.Chosen.of(model, told)
-        before, after = (np.concatenate(values) for values in ndcg.values())
-        test = paired_test(after, before)
+        tested = ~np.isnan(ndcg["train"]).all(axis=0)
+        test = paired_test(*(np.nanmean(ndcg[name][:, tested], axis=0) for name in ("train and valid", "train")))
+        before, after = (float(np.nanmean(values, axis=1).mean()) for values in ndcg.values())
         print(
-            f"{data}: {before.mean():.4f} from train, {after.mean():.4f} from train and valid "
-            f"({after.mean() / before.mean() - 1:+.1%}, p {test.p_t:.2g}); "
+            f"{data}: {before:.4f} from train, {after:.4f} from train and valid "
+            f"({after / before - 1:+.1%}, p {test.p_t:.2g}); "
             + ", ".join(f"{np.median(values):.1f} s" for values in seconds.values()),
             flush=True,
         )
