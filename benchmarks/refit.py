@@ -39,8 +39,8 @@ def main() -> None:
         data, _, at = word.partition("=")
         file, _, k = at.rpartition("@")
         reviews = sc.k_core(sc.read_reviews(Path(file)), int(k))
-        n_users = len(sc.undivided(reviews).users)
-        ndcg = {name: np.full((words.seeds, n_users), np.nan) for name in ("train", "train and valid")}
+        everything = sc.undivided(reviews)
+        ndcg = {name: np.full((words.seeds, len(everything.users)), np.nan) for name in ("train", "train and valid")}
         seconds: dict[str, list[float]] = {name: [] for name in ndcg}
         for seed in range(words.seeds):
             split = sc.split_random(reviews, seed=seed)
@@ -54,7 +54,7 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - began)
                 ndcg[name][seed, np.unique(split.test.user)] = measure_test(model, split, [sc.ndcg(10)])["ndcg@10"]
                 if name == "train":
-                    known, valid = without(sc.undivided(reviews), split.test), sc.Chosen.of(model, told)
+                    known, valid = without(everything, split.test), sc.Chosen.of(model, told)
         tested = ~np.isnan(ndcg["train"]).all(axis=0)
         test = paired_test(*(np.nanmean(ndcg[name][:, tested], axis=0) for name in ("train and valid", "train")))
         before, after = (float(np.nanmean(values, axis=1).mean()) for values in ndcg.values())

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from conftest import reviews_of
 from symcere import ranking
 from symcere.cli import main
 from symcere.cli.words import encoding_again
+from symcere.distributed.rank import measure_test as measure_on_ray
+from symcere.pipeline import verbs
 from symcere.pipeline.finished import FinishedRun
 from symcere.pipeline.refit import refit
 from symcere.pipeline.workspace import Unwatched
 from symcere.text import choice
 from symcere.training import fusion
+from symcere.training.checkpoint import current_checkpoints
 from symcere.training.progress import Epoch
 from test_checkpoint import killed_at, same, unlike_time
 from test_fusion import graph_of
@@ -115,7 +119,8 @@ def run(file, tmp_path_factory):
     """Folder of a finished run, its cache beside it."""
     folder = tmp_path_factory.mktemp("refit")
     words = ["run", str(file), "--systems", "none", "--out", str(folder / "run"), "--cache", str(folder / "cache"),
-             "--quiet", "--json", "--set", "dim=16", "--set", "batch_size=256", "--set", "max_epochs=6"]  # fmt: skip
+             "--quiet", "--json", "--seed", "3", "--set", "dim=16", "--set", "batch_size=256", "--set",
+             "max_epochs=6"]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["symcere", *words])
         with pytest.raises(SystemExit) as stop:
@@ -146,6 +151,12 @@ def test_a_bundle_that_learned_from_everything_recommends_nothing_that_was_chose
     chosen = sc.Chosen.of(finished.model, finished.history)
     assert (model.popularity_weight, model.towers.text_times) == (chosen.popularity_weight, chosen.text_times)
     np.testing.assert_array_equal(model.popularity, sc.undivided(finished.reviews).popularity)
+    stage = next((run / "stages").glob("symcere-all-seed3-*"))
+    assert len((stage / "history.jsonl").read_text().splitlines()) == chosen.epochs
+    text = sc.encode_reviews(sc.undivided(finished.reviews), sc.lift_encoder())
+    settings = sc.SymcereSettings(dim=16, batch_size=256, max_epochs=6)
+    again = sc.fit(sc.undivided(finished.reviews), text, valid=chosen, settings=settings, seed=3)
+    np.testing.assert_array_equal(model.user_emb, again.user_emb)
     user = model.users.id(3)
     assert bundle.explainer.why(user, model.recommend(user, 1)[0][0]).score
     assert symcere("recommend", "bundle", user, "-k", 3)[0] == 0
@@ -183,6 +194,20 @@ def test_the_encoder_that_was_measured_stays_where_more_reviews_would_get_anothe
     n_silent = int((other.learned.train.review["text"] == "").sum())
     assert 0.4 * len(other.learned.train) < n_silent < 0.6 * len(other.learned.train)
     assert not np.array_equal(other.learned.text.item, explainer.learned.text.item)
+
+
+def test_it_keeps_checkpoints_in_the_run_and_leaves_own_reviews_out_where_the_run_did(file, symcere, monkeypatch):
+    words = ["run", file, "--systems", "none", "--out", "out", "--cache", "cache", "--quiet", "--set", "max_epochs=3"]
+    assert symcere(*words, "--set", "dim=8", "--set", "leave_one_out=true")[0] == 0
+    finished, seen = FinishedRun.open(Path("out")), []
+
+    def fit(train, text, **how):
+        seen.append((current_checkpoints().folder, len(text.own)))
+        return sc.fit(train, text, **how)
+
+    monkeypatch.setattr(verbs, "fit", fit)
+    refit(finished, Unwatched(), encoding_again(finished.encoding), Path("cache"))
+    assert seen == [(Path("out/checkpoints"), 1)]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +253,8 @@ def test_who_knows_test_is_not_measured_on_it(split, reviews, quick, model):
     with pytest.raises(sc.ConfigError, match="cannot be measured"):  # fitted under another seed
         sc.compare({"measured": model}, sc.split_random(reviews, seed=1), [sc.ndcg(10)])
     assert sc.compare({"measured": model}, split, [sc.ndcg(10)]).systems == ["measured"]
+    with pytest.raises(sc.ConfigError, match=said):  # before anybody is asked to rank
+        measure_on_ray(served, split, [sc.ndcg(10)])
 
 
 def test_seen_and_ranked_agree(split, text, quick):

@@ -32,7 +32,7 @@ from symcere.training.checkpoint import Keeper, keeping
 from symcere.training.config import SymcereSettings
 from symcere.training.device import on_device
 from symcere.training.loop import fit as fit_here
-from symcere.training.progress import Chosen, Epoch, OnEpoch
+from symcere.training.progress import Chosen, Epoch, OnEpoch, identity_of
 from symcere.workers import Workers, working_as
 
 _MODEL = "model"
@@ -117,10 +117,8 @@ def fit(
         raise ClusterError(
             f"{n} workers need {n * cpus_a_worker} processors; the cluster has {n_cpus()}. Ask for fewer workers."
         )
-    parts = (train, train.support) if isinstance(valid, Chosen) else (train, valid, train.support)
-    pairs = (side for part in parts for side in (part.user, part.item))
-    contents: list[Any] = [digest_array(each) for each in (*pairs, text.user, text.item)]
-    contents += [asdict(valid)] if isinstance(valid, Chosen) else []
+    pairs = (side for part in (train, train.support) for side in (part.user, part.item))
+    contents = [*(digest_array(each) for each in (*pairs, text.user, text.item)), *identity_of(valid)]
     ids = digest(train.users.ids, train.items.ids)
     key = digest(code_digest(), "distributed fit", contents, ids, settings.model_dump(mode="json"), seed, n > 1)
     out = f"{storage.rstrip('/')}/fit-{key[:16]}"

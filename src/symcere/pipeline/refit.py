@@ -40,7 +40,8 @@ def refit(run: FinishedRun, watch: Watch, how: Encoding, cache: Path) -> Explain
         BundleError: If a stage of the run is missing or damaged.
         ConfigError: If an older version made the run, or its profiles are not of words.
     """
-    settings = SymcereSettings(**run.manifest(OURS)["settings"])
+    measured: dict[str, Any] = run.manifest(OURS)["settings"]
+    settings = SymcereSettings(**measured)
     chosen = Chosen.of(run.model, run.history)
     everything, encoders = undivided(run.reviews), how.encoders(len(run.split.train))
     needed = how.leave_one_out or settings.leave_one_out
@@ -56,15 +57,15 @@ def refit(run: FinishedRun, watch: Watch, how: Encoding, cache: Path) -> Explain
             history.append(asdict(epoch))
             show_epoch(workspace, epoch, chosen.epochs, "epochs")
 
-        checkpoints = run.folder / "checkpoints"
-        with checkpointing(checkpoints):
-            fitted = current_verbs().fit(everything, chosen, text, settings, run.seed, on_epoch, checkpoints)
+        kept = workspace.checkpoints
+        with checkpointing(kept):
+            fitted = current_verbs().fit(everything, chosen, text, settings, run.seed, on_epoch, kept)
         fitted.save(folder / "model")
         write_history(folder, history)
         note = f"{len(everything):,} interactions, {chosen.epochs} epochs, as valid chose"
-        return {"note": note, "settings": settings.model_dump(mode="json"), "chosen": asdict(chosen)}
+        return {"note": note, "settings": measured, "chosen": asdict(chosen)}
 
-    parts = [key, settings.model_dump(mode="json"), asdict(chosen), run.seed, *where_it_runs()]
+    parts = [key, measured, asdict(chosen), run.seed, *where_it_runs()]
     folder, _ = workspace.stage(f"{OURS}-all-seed{run.seed}", parts, make)
     learned = Learned(apply_noise(everything, how.noise, seed=run.seed), text, Recommender.load(folder / "model"))
     return explainer_of(learned, how, cache)

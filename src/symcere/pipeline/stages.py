@@ -258,12 +258,12 @@ def fit_system(
 
             name = f"{system.name}-seed{seed}" + (f"-{number}" if number else "")
             with (
-                checkpointing(workspace.folder / "checkpoints"),
+                checkpointing(workspace.checkpoints),
                 tracked(workspace.trackers, name, settings.model_dump(mode="json")) as tell,
             ):
                 data = split.train, split.valid, text
                 if isinstance(settings, SymcereSettings) and system.name == OURS:
-                    fitted: Scored = verbs.fit(*data, settings, seed, on_epoch, workspace.folder / "checkpoints")
+                    fitted: Scored = verbs.fit(*data, settings, seed, on_epoch, workspace.checkpoints)
                 else:
                     fitted = system.fit(*data, settings, seed, on_epoch)
             ndcg = valid_ndcg(fitted, split.train, split.valid)

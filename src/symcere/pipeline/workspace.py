@@ -64,6 +64,11 @@ class Workspace:
     folders: dict[str, str] = field(default_factory=dict)
     trackers: tuple[Tracker, ...] = ()
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where its fits keep their state while they run."""
+        return self.folder / "checkpoints"
+
     def stage(
         self, name: str, parts: Sequence[Any], make: Callable[[Path], Mapping[str, Any]]
     ) -> tuple[Path, dict[str, Any]]:

@@ -55,9 +55,7 @@ def check_text(
         return system
     if not (text.user.any() or text.item.any()):  # there is nothing to count
         return system
-    if adj is None:
-        adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
-    parts = _parts_of(towers, text, adj)
+    parts = _parts_of(towers, text, _graph(train, adj))
     (values,) = ndcg_of_users(system, [system.popularity_weight], train, valid)
     best, best_values, is_clear = system, values, False
     for ladder in LADDERS:
@@ -91,9 +89,12 @@ def count_text(
     towers = system.towers
     if towers is None or times == 1:
         return system
-    if adj is None:
-        adj = norm_adj(train.user, train.item, len(train.users), len(train.items))
-    return _joined(system, towers, _parts_of(towers, text, adj), times)
+    return _joined(system, towers, _parts_of(towers, text, _graph(train, adj)), times)
+
+
+def _graph(train: Dataset, adj: NormAdj | None) -> NormAdj:
+    """The graph that is at hand, or one made anew."""
+    return adj or norm_adj(train.user, train.item, len(train.users), len(train.items))
 
 
 def _is_clear(gain: Float[ndarray, " users"]) -> bool:

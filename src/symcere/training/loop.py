@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,16 @@ from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.device import current_device, gathers_bfloat16, multiplies_bfloat16
 from symcere.training.fusion import check_text, count_text
 from symcere.training.known import Mask
-from symcere.training.progress import Chosen, Epoch, OnEpoch, Progress, recommender_of, restored, saved_state
+from symcere.training.progress import (
+    Chosen,
+    Epoch,
+    OnEpoch,
+    Progress,
+    identity_of,
+    recommender_of,
+    restored,
+    saved_state,
+)
 from symcere.training.text import profiles, told, without_own
 from symcere.training.tuning import choose_popularity_weight, some_users
 from symcere.workers import current_workers
@@ -247,8 +255,7 @@ def optimise(
         raise ConfigError(f"{type(model).__name__} is fitted by one process; only SymCERE is by several workers.")
     key = ""
     if checkpoints:  # all that decides the fit
-        settings: list[Any] = [schedule.model_dump(mode="json"), dict(weights), seed, mask, str(device)]
-        settings += [asdict(valid)] if isinstance(valid, Chosen) else []
+        settings = [schedule.model_dump(mode="json"), dict(weights), seed, mask, str(device)]
         key = digest(code_digest(), type(model).__name__, _contents(model, train, valid), settings)
     model.to(device)
     optimiser = Adam(model.parameters(), schedule.learning_rate)
@@ -290,11 +297,7 @@ def optimise(
             n_learned += sum(len(batch.user) for batch in group)
         speed = n_learned / (time.perf_counter() - epoch_began)
         validated: tuple[float, float] | None = None
-        if isinstance(deciding, Chosen):
-            if epoch == n_epochs:
-                system = recommender_of(model, train, seen).with_popularity_weight(deciding.popularity_weight)
-                at.best = (math.nan, epoch, system)
-        elif epoch % schedule.valid_every == 0 or epoch == n_epochs:
+        if isinstance(deciding, HeldOut) and (epoch % schedule.valid_every == 0 or epoch == n_epochs):
             system, ndcg = choose_popularity_weight(
                 recommender_of(model, train, seen), train, deciding, schedule.popularity_weights, workers
             )
@@ -315,26 +318,30 @@ def optimise(
             else 0.0,
             valid_ndcg=validated[0] if validated else None,
             popularity_weight=validated[1] if validated else None,
-            best_ndcg=at.best[0] if at.best and not isinstance(deciding, Chosen) else None,
+            best_ndcg=at.best[0] if at.best else None,
         )
         at.epoch, at.steps = epoch + 1, []
         at.told.append(showed)
         if on_epoch:
             on_epoch(showed)
-    assert at.best is not None  # the last epoch always has a recommender
     optimiser.zero_grad()
     spare.clear()  # what steps needed is memory that `finish` may take
-    best = finish(at.best[2], deciding) if finish else at.best[2]
+    if isinstance(deciding, Chosen):
+        best = recommender_of(model, train, seen).with_popularity_weight(deciding.popularity_weight)
+    else:
+        assert at.best is not None  # the last epoch is always validated
+        best = at.best[2]
+    best = finish(best, deciding) if finish else best
     if checkpoints:
         checkpoints.remove(key)
     return best
 
 
-def _contents(model: Model, train: Dataset, valid: HeldOut | Chosen) -> list[str]:
-    """Digests of initial values, text and interactions."""
+def _contents(model: Model, train: Dataset, valid: HeldOut | Chosen) -> list[Any]:
+    """Digests of initial values, text and interactions, and what decides."""
     tensors = [*model.parameters(), *(model.buffers() if isinstance(model, nn.Module) else ())]
-    sides = [side for part in (train, valid) if not isinstance(part, Chosen) for side in (part.user, part.item)]
-    return [digest_array(array) for array in (*(tensor.detach().cpu().numpy() for tensor in tensors), *sides)]
+    arrays = (*(tensor.detach().cpu().numpy() for tensor in tensors), train.user, train.item)
+    return [*map(digest_array, arrays), *identity_of(valid)]
 
 
 def torch_generator(seed: int, stream: str = "init") -> torch.Generator:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from symcere.data.dataset import Dataset
+from symcere.data.dataset import Dataset, HeldOut
 from symcere.errors import ConfigError
+from symcere.manifest import digest_array
 from symcere.models.model import Model
 from symcere.models.symcere import SymcereModel
 from symcere.recommender import Recommender, with_unit_spread
@@ -88,6 +89,11 @@ class Chosen:
         best = max(validated, key=lambda epoch: epoch.valid_ndcg or 0.0)  # the earlier wins a tie
         times = system.towers.text_times if system.towers else 1.0
         return cls(best.epoch, system.popularity_weight, times)
+
+
+def identity_of(valid: HeldOut | Chosen) -> list[Any]:
+    """What decides a fit, as JSON values for its key: digests of the valid part, or what it chose before."""
+    return [asdict(valid)] if isinstance(valid, Chosen) else [digest_array(valid.user), digest_array(valid.item)]
 
 
 @dataclass
