@@ -14,7 +14,7 @@ from symcere.manifest import write_file
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (10**8, 10**9, 10**10)
-DIM, TEXT_DIM, N_LAYERS, TOWERS, BATCH, STEPS = 64, 384, 2, 3, 1_024, 64
+DIM, TEXT_DIM, N_LAYERS, VECTORS, BATCH, STEPS = 64, 384, 2, 4, 1_024, 64
 USERS, ITEMS = 1 / 10, 1 / 200  # nodes a review, of what a k-core leaves
 TRAIN = 0.8
 
@@ -71,7 +71,7 @@ def stages(n: int, n_nodes: int, prices: Prices) -> list[Stage]:
     batches = train / BATCH
     rows = 3 * BATCH * DIM * 4
     a_step = 2 * N_LAYERS * table * n_nodes * away  # everybody's rows to everybody, there and back
-    sent = TOWERS * 2 * rows  # of a batch: read, and sent back
+    sent = VECTORS * 2 * rows  # of a batch: read, and sent back
     an_epoch = STEPS * a_step + batches * sent * 2 * n_nodes * away
     split_bytes = 20 * n
     own = (3 * DIM + 2 * TEXT_DIM) * 4 * nodes / n_nodes  # layer 0, its optimiser, profiles, their averages
@@ -123,7 +123,8 @@ def page(prices: Prices) -> str:
         "docs/log.md) times the number of reviews, and bytes from the data path. "
         f"Assumed: {USERS:g} users and {ITEMS:g} items a review that stays, {prices.core_hour:g} EUR a core-hour, "
         f"nodes of {prices.node_cores} cores with {prices.gbit:g} Gbit/s, {prices.epochs} epochs of {STEPS} steps, "
-        f"{TOWERS} towers of {DIM} dimensions, a worker a node. `python runs/cost.py --help` names the options. "
+        f"{VECTORS} vectors of {DIM} dimensions for a node of a batch, a worker a node. "
+        "`python runs/cost.py --help` names the options. "
         "A stage takes the longer of its work and its network; they are not added, for Ray overlaps them. Reviews "
         f"that were measured have {CHARACTERS} characters: ingesting and encoding longer ones costs in proportion.",
         "",

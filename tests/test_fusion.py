@@ -169,7 +169,10 @@ def test_where_reviews_are_noise_and_histories_long_text_counts_less(long_histor
     assert fits[0].towers.text_times == 1 > fits[1].towers.text_times
     as_set, checked = (valid_ndcg(system, split.train, split.test) for system in fits)
     assert checked > 1.1 * as_set
-    without = sc.SymcereSettings(**settings, text_weight=0, neighbourhood_weight=0, w_cross=0, w_intra_text=0)
+    no_text = dict.fromkeys(
+        ("text_weight", "propagated_weight", "neighbourhood_weight", "w_cross", "w_intra_text"), 0.0
+    )
+    without = sc.SymcereSettings(**settings, **no_text)
     alone = sc.fit(split.train, text, valid=split.valid, settings=without)
     assert checked > 0.9 * valid_ndcg(alone, split.train, split.test)
 

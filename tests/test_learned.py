@@ -14,9 +14,9 @@ from symcere.towers import Towers
 
 VARIANTS = {
     "defaults": {},
-    "two towers": {"neighbourhood_weight": 0.0},
+    "two towers": {"neighbourhood_weight": 0.0, "propagated_weight": 0.0},
     "no sphere": {"unit": False},
-    "propagated text and layer 0": {"propagated_weight": 1.0, "include_ego": True},
+    "three times the neighbours' text, and layer 0": {"propagated_weight": 3.0, "include_ego": True},
     "text in the graph, hidden layer": {"w_text_in_graph": 0.5, "hidden": 8, "n_layers": 3},
 }
 

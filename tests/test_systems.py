@@ -132,13 +132,15 @@ TWINS = {
     "sincere": {"positives": "known"},
     "no_sphere": {"unit": False},
     "no_dial": {"popularity_weights": (0.0,)},
-    "no_text": {"text_weight": 0.0, "neighbourhood_weight": 0.0, "w_cross": 0.0, "w_intra_text": 0.0},
+    "no_text": dict.fromkeys(
+        ("text_weight", "propagated_weight", "neighbourhood_weight", "w_cross", "w_intra_text"), 0.0
+    ),
     "no_cross": {"w_cross": 0.0},
     "no_intra": {"w_intra_graph": 0.0, "w_intra_text": 0.0},
     "no_bpr": {"w_bpr": 0.0},
     "same_entity": {"pairs": "same_entity"},
     "no_neighbourhood": {"neighbourhood_weight": 0.0},
-    "propagated_text": {"propagated_weight": 1.0},
+    "no_propagated_text": {"propagated_weight": 0.0},
     "text_in_graph": {"w_text_in_graph": 0.5},
     "leave_one_out": {"leave_one_out": True},
     "with_ego": {"include_ego": True},
@@ -163,10 +165,10 @@ def test_twins_of_settings_that_already_have_a_change_get_its_opposite():
     found = {twin.name.removeprefix("symcere:"): changed(twin, settings) for twin in twins(ours(settings))}
     gone, opposite = {"leave_one_out", "with_ego", "no_bpr"}, {"own_review_in", "without_ego"}
     assert found.keys() == TWINS.keys() - gone | opposite
-    propagated = DEFAULTS.model_copy(update={"propagated_weight": 1.0, "mask": "none"})
-    found_there = {twin.name: changed(twin, propagated) for twin in twins(ours(propagated))}
-    assert found_there["symcere:no_text"] == TWINS["no_text"] | {"propagated_weight": 0.0}
-    assert found_there["symcere:no_propagated_text"] == {"propagated_weight": 0.0}
+    without = DEFAULTS.model_copy(update={"propagated_weight": 0.0, "mask": "none"})
+    found_there = {twin.name: changed(twin, without) for twin in twins(ours(without))}
+    assert "symcere:no_propagated_text" not in found_there
+    assert found_there["symcere:propagated_text"] == {"propagated_weight": 1.0}
     assert found_there["symcere:history_mask"] == {"mask": "history"}
     assert found["own_review_in"] == {"leave_one_out": False}
     assert found["without_ego"] == {"include_ego": False}

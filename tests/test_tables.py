@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import symcere as sc
+from symcere.graph import propagate
 from symcere.memory import Spare
 from symcere.models.lightgcn import LightGCN
 from symcere.models.projection import TextTower
@@ -27,15 +28,10 @@ def symcere_model(split, text, *, propagated_weight=0.5, **more):
     features = profiles(split.train, text)
     features[:3] = features[-3:] = 0  # users and items without text
     tower = TextTower(features, 8, 0, torch_generator(1))
-    return SymcereModel(
-        graph,
-        tower,
-        len(split.train.users),
-        temperature=0.3,
-        text_weight=0.7,
-        propagated_weight=propagated_weight,
-        **more,
-    )
+    if propagated_weight:
+        more["heard"] = propagate(graph.adj, features, 2, include_ego=False)
+        more["propagated_weight"] = propagated_weight
+    return SymcereModel(graph, tower, len(split.train.users), temperature=0.3, text_weight=0.7, **more)
 
 
 def light_gcn(split, text):

@@ -13,7 +13,7 @@ from symcere.evaluation.measures import mean
 from symcere.graph import norm_adj, propagate
 from symcere.losses import Known
 from symcere.models.lightgcn import GraphTower
-from symcere.models.projection import TextTower
+from symcere.models.projection import Projection, TextTower
 from symcere.models.symcere import SymcereModel
 from symcere.text.features import TextFeatures
 from symcere.training.loop import torch_generator
@@ -215,16 +215,17 @@ def test_propagated_text_joins_the_final_vector_and_nothing_else_but_the_ranking
     adj = norm_adj(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2]), 3, 3)
     graph = GraphTower(adj, 4, 2, include_ego=True, generator=torch_generator(0))
     text = TextTower(torch.randn(6, 5), 4, 0, torch_generator(1))
+    unit = torch.nn.functional.normalize
+    heard = propagate(adj, text.features, 2, include_ego=False)
     model, plain = (
-        SymcereModel(graph, text, 3, temperature=0.2, text_weight=0.7, propagated_weight=weight)
-        for weight in (0.4, 0.0)
+        SymcereModel(graph, text, 3, temperature=0.2, text_weight=0.7, **more)
+        for more in ({"heard": heard, "propagated_weight": 0.4}, {})
     )
     dense = torch.zeros(6, 6)
     for user, item, weight in ((0, 0, 2**-0.5), (0, 1, 0.5), (1, 1, 2**-0.5), (2, 2, 1.0)):
         dense[user, 3 + item] = dense[3 + item, user] = weight
-    unit = torch.nn.functional.normalize
-    t = unit(text().detach())
-    expected = unit(unit(graph().detach()) + 0.7 * t + 0.4 * unit(dense @ t + dense @ dense @ t))
+    x = text().detach()
+    expected = unit(unit(graph().detach()) + 0.7 * unit(x) + 0.4 * unit(dense @ x + dense @ dense @ x))
     torch.testing.assert_close(torch.cat(model.embeddings()), expected)
     user, item, negative = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]), torch.tensor([2, 0, 1])
     terms, without = (each.terms(user, item, negative, NONE, each.tables()) for each in (model, plain))
@@ -242,10 +243,11 @@ def test_the_third_tower_is_averaged_text_learned_alone_and_its_cosine_joins_the
     features[4] = 0  # an item without text has that of its neighbours
     graph = GraphTower(adj, 4, 2, include_ego=False, generator=torch_generator(0))
     text = TextTower(features, 4, 0, torch_generator(1))
-    near = TextTower(propagate(adj, features, 2, include_ego=True), 4, 0, torch_generator(2))
+    heard = propagate(adj, features, 2, include_ego=False)
+    near = Projection(5, 4, 0, torch_generator(2))
     plain, model = (
         SymcereModel(graph, text, 3, temperature=0.2, text_weight=0.7, **more)
-        for more in ({}, {"neighbourhood": near, "neighbourhood_weight": 3.0})
+        for more in ({}, {"heard": heard, "neighbourhood": near, "neighbourhood_weight": 3.0})
     )
     dense = torch.zeros(6, 6)
     for user, item, weight in ((0, 0, 2**-0.5), (0, 1, 0.5), (1, 1, 2**-0.5), (2, 2, 1.0)):
@@ -336,7 +338,20 @@ def test_divergence_is_a_sentence_that_names_the_term(split, text, quick):
     huge = [np.full_like(side, 3e38) for side in (text.user, text.item)]  # finite, but no longer once projected
     broken = TextFeatures(*huge, "broken", "x")
     with pytest.raises(sc.DivergedError, match="diverged in epoch 1: the term 'cross'"):
-        sc.fit(split.train, broken, valid=split.valid, settings=quick)
+        sc.fit(split.train, broken, valid=split.valid, settings=quick.model_copy(update={"unit": False}))
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_the_length_of_a_profile_says_nothing_on_the_sphere(split, text, quick, unit):
+    draws = np.random.default_rng(0)
+    longer = dataclasses.replace(
+        text, **{name: getattr(text, name) * draws.uniform(0.2, 5, (len(getattr(text, name)), 1)).astype(np.float32)
+                 for name in ("user", "item")}
+    )  # fmt: skip
+    how = quick.model_copy(update={"unit": unit, "max_epochs": 2, "check_text": False})
+    first, second = (sc.fit(split.train, each, valid=split.valid, settings=how, seed=0) for each in (text, longer))
+    apart = np.abs(first.item_emb - second.item_emb).max() / np.abs(first.item_emb).max()
+    assert apart < 1e-3 if unit else apart > 0.05
 
 
 def test_text_of_another_split_is_refused(split, text):

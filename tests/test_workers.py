@@ -96,7 +96,9 @@ def test_several_workers_take_products_in_bfloat16_where_one_does():
     for theirs, their_weights, _ in together(partial(_step, coarse), 2):
         sides = zip([exact, *exact_weights], [ego, *weights], [theirs, *their_weights], strict=True)
         for in_float32, own, other in sides:
-            assert np.linalg.norm(other - own) < np.linalg.norm(own - in_float32)
+            rounding = np.linalg.norm(own - in_float32)
+            assert np.linalg.norm(other - own) < 3 * rounding  # parts of a product are each rounded by themselves
+            assert np.linalg.norm(other - in_float32) < 3 * rounding
             assert np.linalg.norm(other - in_float32) > 1e-4 * np.linalg.norm(own)
 
 

@@ -1,7 +1,7 @@
 """What SymCERE's final vectors are made of. NumPy only, so that what is served can say why."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,8 +25,8 @@ class Towers:
         n_layers: Propagation hops.
         include_ego: Whether layer 0 is in the mean over layers.
         text_weight: Weight of the text vector beside the graph vector in the final vector.
-        propagated_weight: Weight of the propagated text vector.
-        unit: Whether each of these is put on the unit sphere, and their sum again.
+        propagated_weight: Weight of the text vector of the neighbourhood.
+        unit: Whether each of these is put on the unit sphere, and their sum again; and profiles before all that.
         neighbourhood: Matrix of the third tower, which projects profiles averaged over the hops of the graph; None
             where there is no such tower.
         neighbourhood_weight: Weight of its cosine beside that of the joined vector.
@@ -59,7 +59,24 @@ class Towers:
         """What the third tower makes of profiles, before they are averaged over the graph; no columns without it."""
         if self.neighbourhood is None:
             return np.zeros((len(x), 0), dtype=np.float32)
-        return np.asarray(x @ self.neighbourhood.T, dtype=np.float32)
+        return np.asarray(x @ self.neighbourhood.T / self._lengths(x), dtype=np.float32)
+
+    def heard(
+        self, sides: Sequence[Float[ndarray, "_ text_dim"]], average: Callable[[ndarray], ndarray]
+    ) -> Float[ndarray, "nodes dim"]:
+        """What is heard of each node's neighbourhood: the projection of all profiles, averaged over the hops.
+
+        Args:
+            sides: Profiles of all nodes, users first, in any number of pieces.
+            average: The mean over the hops of the graph, without layer 0, of rows of all nodes.
+
+        Returns:
+            The vectors, scaled.
+        """
+        if len(self.projection) > 1:
+            return self.scaled(self.project(average(np.concatenate([self.scaled(x) for x in sides]))))
+        told = [self.project(x) / self._lengths(x) for x in sides]  # the same where all is linear, and narrower
+        return self.scaled(average(np.concatenate(told)))
 
     def beside(
         self, joined: Float[ndarray, "rows dim"], near: Float[ndarray, "rows near_dim"]
@@ -70,9 +87,13 @@ class Towers:
 
     def scaled(self, x: Float[ndarray, "rows dim"]) -> Float[ndarray, "rows dim"]:
         """The rows as the model compares them: of unit length, unless it has no sphere."""
+        return np.asarray(x / self._lengths(x), dtype=np.float32) if self.unit else x
+
+    def _lengths(self, x: Float[ndarray, "rows _"]) -> Float[ndarray, "rows 1"]:
+        """What each row is divided by before it is compared."""
         if not self.unit:
-            return x
-        return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+            return np.ones((len(x), 1), dtype=np.float32)
+        return np.asarray(np.maximum(np.sqrt(np.einsum("rd,rd->r", x, x)), 1e-12)[:, None], dtype=np.float32)
 
     def counting_text(self, times: float) -> "Towers":
         """The same towers, all text counted so many times as now."""

@@ -1,7 +1,7 @@
 """A fitted SymCERE opened up: the vectors of every node before they are joined, and what of each is in the score."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -98,7 +98,8 @@ class Learned:
         graph, texts = towers.scaled(self.graph), towers.scaled(self.texts)
         heard = np.zeros_like(graph)
         if towers.propagated_weight:
-            heard = towers.propagated_weight * towers.scaled(self._propagated(texts, include_ego=False))
+            hops = partial(self._propagated, include_ego=False)
+            heard = towers.propagated_weight * towers.heard([self.features], hops)
         return graph, towers.text_weight * texts, heard
 
     @cached_property

@@ -14,14 +14,42 @@ PairFeatures: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(user nodes, item nodes) -> profiles of the users and items of a batch's own pairs."""
 
 
-class TextTower(nn.Module):
-    """A linear projection, or one with a hidden layer, of frozen profiles. The features never move.
+class Projection(nn.Module):
+    """A linear projection, or one with a hidden layer, without biases.
+
+    Args:
+        text_dim: Width of what is projected.
+        dim: Length of an embedding.
+        hidden: Width of the hidden layer; 0 for a linear projection.
+        generator: Source of the initial values (uniform, as nn.Linear).
+    """
+
+    activation: Callable[[Tensor], Tensor] = staticmethod(torch.relu)
+
+    def __init__(self, text_dim: int, dim: int, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        widths = [text_dim, *([hidden] if hidden else []), dim]
+        self.weights = nn.ParameterList(
+            (torch.rand(n_out, n_in, generator=generator) * 2 - 1) / math.sqrt(n_in)
+            for n_in, n_out in itertools.pairwise(widths)
+        )
+
+    def project(self, x: Float[Tensor, "rows text_dim"]) -> Float[Tensor, "rows dim"]:
+        """Projected profiles, whosesoever they are; exactly 0 where there is no text."""
+        for weight in self.weights[:-1]:
+            x = self.activation(x @ weight.T)
+        projected: Tensor = x @ self.weights[-1].T
+        return projected
+
+
+class TextTower(Projection):
+    """A projection of frozen profiles. The features never move.
 
     Args:
         features: Profiles of all nodes, users first; a zero row is a node without text.
         dim: Length of an embedding.
         hidden: Width of the hidden layer; 0 for a linear projection.
-        generator: Source of the initial values (uniform, as nn.Linear).
+        generator: Source of the initial values.
         of_pairs: Profiles of the nodes of a batch's own pairs where they differ from `features`: without the review
             of the pair, for leave-one-out.
 
@@ -31,7 +59,6 @@ class TextTower(nn.Module):
 
     features: Tensor
     told: Tensor
-    activation: Callable[[Tensor], Tensor] = staticmethod(torch.relu)
 
     def __init__(
         self,
@@ -41,18 +68,13 @@ class TextTower(nn.Module):
         generator: torch.Generator,
         of_pairs: PairFeatures | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(features.shape[1], dim, hidden, generator)
         self.of_pairs = of_pairs
         self.register_buffer("features", features)
         self.register_buffer("told", features.any(1), persistent=False)
-        widths = [features.shape[1], *([hidden] if hidden else []), dim]
-        self.weights = nn.ParameterList(
-            (torch.rand(n_out, n_in, generator=generator) * 2 - 1) / math.sqrt(n_in)
-            for n_in, n_out in itertools.pairwise(widths)
-        )
 
     def forward(self, node: Tensor | None = None) -> Float[Tensor, "nodes dim"]:
-        """Projected profiles of `node` (all nodes if left out); exactly 0 where there is no text."""
+        """Projected profiles of `node` (all nodes if left out)."""
         return self.project(self.features if node is None else self.features.index_select(0, node))
 
     def profiles(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,13 +82,6 @@ class TextTower(nn.Module):
         if self.of_pairs:
             return self.of_pairs(user, item)
         return self.features.index_select(0, user), self.features.index_select(0, item)
-
-    def project(self, x: Float[Tensor, "rows text_dim"]) -> Float[Tensor, "rows dim"]:
-        """Projected profiles, whosesoever they are."""
-        for weight in self.weights[:-1]:
-            x = self.activation(x @ weight.T)
-        projected: Tensor = x @ self.weights[-1].T
-        return projected
 
 
 class LeakyTextTower(TextTower):

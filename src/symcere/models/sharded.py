@@ -1,6 +1,6 @@
 """SymCERE of which several workers hold a range of the nodes each: rows of tables, their optimiser, their text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -53,13 +53,14 @@ class ShardedSymcere(SymcereModel):
     ) -> dict[str, Float[Tensor, ""]]:
         """This worker's part of the terms of a batch."""
         item, negative = item + self.n_users, negative + self.n_users
-        g, ego, *more = tables
+        g, ego = tables
         assert isinstance(ego, Rows)
         users, items, known, pairs = self._once(user, item, known)
         node = torch.cat([users, items, negative])
         sizes = [len(users), len(items), len(negative)]
-        g_node, t_node = g[node], more[0][node] if more else self._projected_at(node, self.text)
-        final = self._fuse(g_node, t_node, more[1][node] if more else None)
+        g_node, t_node = g[node], self._projected_at(node, self._told)
+        p_node = self._projected_at(node, self._propagated) if self.propagated_weight else None
+        final = self._fuse(g_node, t_node, p_node)
         g_user, g_item, _ = torch.split(g_node, sizes)
         t_user, t_item, _ = torch.split(t_node, sizes)
         user_text, item_text = self.text.told[users][pairs.user], self.text.told[items][pairs.item]
@@ -85,7 +86,7 @@ class ShardedSymcere(SymcereModel):
             "l2": l2(own) * len(own) / len(user) if len(own) else own.sum() * 0,
         }
         if self.neighbourhood:
-            near = self._projected_at(node, self.neighbourhood)
+            near = self._projected_at(node, self._near)
             softmax = (
                 sampled_softmax(*of_mine(near), self.temperature or 1.0, coarse=self.coarse) * share
                 if share
@@ -94,10 +95,10 @@ class ShardedSymcere(SymcereModel):
             terms["neighbourhood"] = softmax
         return terms
 
-    def _projected_at(self, node: Tensor, tower: TextTower) -> Tensor:
-        """Vectors of nodes by a tower over profiles, each projected by who owns its profile."""
+    def _projected_at(self, node: Tensor, projected: Callable[[Tensor], Tensor]) -> Tensor:
+        """Vectors of nodes by text, each projected by who owns its row."""
         place, row = self.shard.mine(node)
-        own = self._scaled(tower(row))
+        own = projected(row)
         return summed(own.new_zeros((len(node), own.shape[1])).index_copy(0, place, own), self.shard.workers)
 
     def _nce(self, a: Tensor, c: Tensor, known: Known, pairs: Any, has_text: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from symcere.graph import propagate
 from symcere.losses import (
     Known,
     PairRows,
@@ -21,7 +20,7 @@ from symcere.losses import (
     unit_rows,
 )
 from symcere.models.lightgcn import GraphTower
-from symcere.models.projection import TextTower
+from symcere.models.projection import Projection, TextTower
 from symcere.models.tables import Table
 from symcere.towers import Towers, shares_of
 
@@ -32,12 +31,13 @@ Pairs: TypeAlias = Literal["user_item", "same_entity"]
 class SymcereModel(nn.Module):
     """Two towers g (graph) and t (text); the final vector is normalise(g + text_weight * t + propagated_weight * p).
 
-    p is the mean over the hops of t propagated over the graph: for an item, what the users who chose it write, and
-    what is written of the other items they chose. Only the ranking term and the score read it.
+    p is the projection of t over what the neighbourhood writes: profiles averaged over the hops of the graph. For an
+    item, what the users who chose it write, and what is written of the other items they chose. Only the ranking term
+    and the score read it.
 
-    Beside these may stand a third tower: profiles averaged over the hops of the graph, themselves included, under a
-    projection of their own. It learns alone, by a softmax against uniformly drawn items, and its cosine is in the
-    score: what is served is both vectors, end to end.
+    Beside these may stand a third tower: the same averages, the node's own profile among them, under a projection of
+    their own. It learns alone, by a softmax against uniformly drawn items, and its cosine is in the score: what is
+    served is both vectors, end to end.
 
     Args:
         graph: The graph tower.
@@ -45,6 +45,8 @@ class SymcereModel(nn.Module):
         n_users: How many of the nodes are users.
         temperature: Of every softmax, of BPR, and of the score.
         text_weight: Weight of the unit text vector beside the unit graph vector in the final vector.
+        heard: What the neighbourhood of each node writes: the profiles of `text`, averaged over the hops of the graph
+            without layer 0. None where neither p nor the third tower reads it.
         propagated_weight: Weight of the unit vector p.
         positives: "known" takes every known pair for a positive (SINCERE) instead of leaving it out.
         pairs: What the cross-modal term joins: "user_item" g_u with t_i and t_u with g_i, "same_entity" g_u with t_u
@@ -55,7 +57,7 @@ class SymcereModel(nn.Module):
             of the batch itself are among the known ones, or none is, and the profiles of a node are the same in all
             its pairs.
         own_known: With `distinct`, whether they are among the known ones: left out of all denominators but their own.
-        neighbourhood: The third tower, over averaged profiles of the same nodes.
+        neighbourhood: The projection of the third tower.
         neighbourhood_weight: Weight of its cosine beside that of the final vector of the others.
         coarse: Whether the matrix products of the softmaxes are taken in bfloat16.
 
@@ -65,6 +67,8 @@ class SymcereModel(nn.Module):
         (Sheng et al., ICLR 2025).
     """
 
+    heard: Tensor | None
+
     def __init__(
         self,
         graph: GraphTower,
@@ -73,6 +77,7 @@ class SymcereModel(nn.Module):
         *,
         temperature: float,
         text_weight: float,
+        heard: Float[Tensor, "nodes text_dim"] | None = None,
         propagated_weight: float = 0.0,
         positives: Positives = "own",
         pairs: Pairs = "user_item",
@@ -80,7 +85,7 @@ class SymcereModel(nn.Module):
         text_in_graph: float = 0.0,
         distinct: bool = False,
         own_known: bool = True,
-        neighbourhood: TextTower | None = None,
+        neighbourhood: Projection | None = None,
         neighbourhood_weight: float = 0.0,
         coarse: bool = False,
     ) -> None:
@@ -88,6 +93,7 @@ class SymcereModel(nn.Module):
         self.graph, self.text, self.n_users = graph, text, n_users
         self.neighbourhood, self.neighbourhood_weight = neighbourhood, neighbourhood_weight
         self.softmax_temperature, self.text_weight = temperature, text_weight
+        self.register_buffer("heard", heard)
         self.propagated_weight = propagated_weight
         self.pairs, self.unit, self.text_in_graph = pairs, unit, text_in_graph
         alone = symmetric_nce if unit else inner_product_nce
@@ -101,11 +107,8 @@ class SymcereModel(nn.Module):
         return self.softmax_temperature if self.unit else None
 
     def tables(self) -> tuple[Float[Tensor, "nodes dim"], ...]:
-        """Vectors of all nodes by the graph tower, layer 0; and t and p where the final vector reads p."""
-        if not self.propagated_weight:
-            return self._graph(), self.graph.ego
-        t = self._scaled(self.text())
-        return self._graph(), self.graph.ego, t, self._propagated(t)
+        """Vectors of all nodes by the graph tower, and layer 0."""
+        return self._graph(), self.graph.ego
 
     def terms(
         self,
@@ -117,12 +120,11 @@ class SymcereModel(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted loss terms of a batch: "cross", "intra_graph", "intra_text", "bpr", "l2" and "neighbourhood"."""
         item, negative = item + self.n_users, negative + self.n_users
-        g, ego, *more = tables
-        t, p = more or (None, None)
+        g, ego = tables
         users, items, known, pairs = self._once(user, item, known)
         others, drawn = torch.unique(negative, return_inverse=True)
         node, sizes = torch.cat([users, items, others]), [len(users), len(items), len(others)]
-        g_node, (t_node, told) = g[node], self._texts_at(node, sizes, t)
+        g_node, (t_node, told) = g[node], self._texts_at(node, sizes)
         g_user, g_item, _ = torch.split(g_node, sizes)
         t_user, t_item, _ = torch.split(t_node, sizes)
         user_text, item_text = told[: len(users)][pairs.user], told[len(users) :][pairs.item]
@@ -132,9 +134,8 @@ class SymcereModel(nn.Module):
         else:
             cross = self._nce(g_user, t_user, known, pairs, user_text)
             cross = cross + self._nce(g_item, t_item, known, pairs, item_text)
-        final_user, final_item, final_other = torch.split(
-            self._fuse(g_node, t_node, None if p is None else p[node]), sizes
-        )
+        final = self._fuse(g_node, t_node, self._propagated(node) if self.propagated_weight else None)
+        final_user, final_item, final_other = torch.split(final, sizes)
         own, its = final_user.index_select(0, pairs.user), final_item.index_select(0, pairs.item)
         terms = {
             "cross": cross / 2,
@@ -151,10 +152,10 @@ class SymcereModel(nn.Module):
             )
         return terms
 
-    def _texts_at(self, node: Tensor, sizes: list[int], t: Table | None) -> tuple[Tensor, Tensor]:
+    def _texts_at(self, node: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
         """Text vectors of the users and items of a batch and of its negatives, and which of these nodes have text."""
         if not self.text.of_pairs:
-            return self._scaled(self.text(node)) if t is None else t[node], self.text.told[node]
+            return self._told(node), self.text.told[node]
         users, items, others = torch.split(node, sizes)
         x = torch.cat([*self.text.profiles(users, items), self.text.features.index_select(0, others)])
         return self._scaled(self.text.project(x)), x.any(1)
@@ -192,12 +193,20 @@ class SymcereModel(nn.Module):
     def _scaled(self, x: Tensor) -> Tensor:
         return unit_rows(x) if self.unit else x
 
-    def _propagated(self, t: Tensor) -> Tensor:
-        """Vectors of all nodes by the text of their neighbourhood."""
-        graph = self.graph
-        return self._scaled(propagate(graph.adj, t, graph.n_layers, include_ego=False))
+    def _told(self, node: Tensor | None = None) -> Tensor:
+        """Vectors of nodes by the text tower."""
+        return self._scaled(self.text(node))
 
-    def _fuse(self, g: Tensor, t: Tensor, p: Tensor | None = None) -> Tensor:
+    def _propagated(self, node: Tensor | None = None) -> Tensor:
+        """Vectors of nodes by the text of their neighbourhood."""
+        return self._scaled(self.text.project(self._heard(node)))
+
+    def _heard(self, node: Tensor | None) -> Tensor:
+        """What the neighbourhood of nodes writes."""
+        assert self.heard is not None  # the caller saw to it
+        return self.heard if node is None else self.heard.index_select(0, node)
+
+    def _fuse(self, g: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
         """Final vectors of nodes."""
         fused = g + self.text_weight * t
         return self._scaled(fused if p is None else fused + self.propagated_weight * p)
@@ -205,7 +214,9 @@ class SymcereModel(nn.Module):
     def _near(self, node: Tensor | None = None) -> Tensor:
         """Vectors of nodes by the third tower."""
         assert self.neighbourhood is not None  # the caller saw to it
-        return self._scaled(self.neighbourhood(node))
+        own, hops = self.text.features, self.graph.n_layers
+        own = own if node is None else own.index_select(0, node)
+        return self._scaled(self.neighbourhood.project(torch.lerp(own, self._heard(node), hops / (hops + 1))))
 
     def _served(self, final: Tensor) -> Tensor:
         """Final vectors, with those of the third tower behind them."""
@@ -221,8 +232,8 @@ class SymcereModel(nn.Module):
     @torch.no_grad()
     def embeddings(self) -> tuple[Float[Tensor, "n_users served_dim"], Float[Tensor, "n_items served_dim"]]:
         """Final vectors of users and items: unit rows, zero for a node with neither neighbours nor text."""
-        t = self._scaled(self.text())
-        final = self._fuse(self._graph(), t, self._propagated(t) if self.propagated_weight else None)
+        p = self._propagated() if self.propagated_weight else None
+        final = self._fuse(self._graph(), self._told(), p)
         final = self._all_rows(self._served(final))
         return final[: self.n_users], final[self.n_users :]
 

@@ -110,20 +110,19 @@ class _Parts(NamedTuple):
 
 
 def _parts_of(towers: Towers, text: TextFeatures, adj: NormAdj) -> _Parts:
-    def propagated(x: ndarray, *, include_ego: bool) -> ndarray:
+    def average(x: ndarray, *, include_ego: bool = False) -> ndarray:
         rows = torch.from_numpy(np.ascontiguousarray(x))
-        return towers.scaled(propagate(adj, rows, towers.n_layers, include_ego=include_ego).numpy())
+        return propagate(adj, rows, towers.n_layers, include_ego=include_ego).numpy()
 
     sides = (text.user, text.item)
-    told = towers.scaled(np.concatenate([towers.project(side) for side in sides]))
-    joined = towers.text_weight * told
+    joined = towers.text_weight * towers.scaled(np.concatenate([towers.project(side) for side in sides]))
     if towers.propagated_weight:
-        joined += towers.propagated_weight * propagated(told, include_ego=False)
+        joined += towers.propagated_weight * towers.heard(sides, average)
     near = np.concatenate([towers.project_near(side) for side in sides])
     return _Parts(
-        propagated(towers.layer0, include_ego=towers.include_ego),
+        towers.scaled(average(towers.layer0, include_ego=towers.include_ego)),
         joined,
-        propagated(near, include_ego=True) if near.shape[1] else near,
+        towers.scaled(average(near, include_ego=True)) if near.shape[1] else near,
     )
 
 

@@ -14,12 +14,12 @@ from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut, known_matrix
 from symcere.errors import ConfigError, DivergedError
 from symcere.graph import NormAdj, ShardedAdj, norm_adj, propagate
-from symcere.losses import Known
+from symcere.losses import Known, unit_rows
 from symcere.manifest import code_digest, digest, digest_array
 from symcere.memory import Spare
 from symcere.models.lightgcn import GraphTower
 from symcere.models.model import Model
-from symcere.models.projection import TextTower
+from symcere.models.projection import Projection, TextTower
 from symcere.models.sharded import ShardedSymcere
 from symcere.models.symcere import SymcereModel
 from symcere.models.tables import Rows, send_back
@@ -149,14 +149,17 @@ def symcere_model(
     left_out = without_own(train, text) if settings.leave_one_out else None
     shard = graph.adj.shard if isinstance(graph.adj, ShardedAdj) else None
     features = profiles(train, text, shard.own if shard else None)
+    if settings.unit:
+        features = unit_rows(features)
     tower = TextTower(features, settings.dim, settings.hidden, generator, left_out)
-    near = None
-    if settings.neighbourhood_weight:
-        averaged = propagate(graph.adj, features, settings.n_layers, include_ego=True)
-        near = TextTower(averaged, settings.dim, 0, generator)
+    near = Projection(features.shape[1], settings.dim, 0, generator) if settings.neighbourhood_weight else None
+    heard = None
+    if near or settings.propagated_weight:
+        heard = propagate(graph.adj, features, settings.n_layers, include_ego=False)
     how: dict[str, Any] = {
         "temperature": settings.temperature,
         "text_weight": settings.text_weight,
+        "heard": heard,
         "propagated_weight": settings.propagated_weight,
         "positives": settings.positives,
         "pairs": settings.pairs,
