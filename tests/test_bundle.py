@@ -46,12 +46,14 @@ def test_a_bundle_recommends_explains_and_reads_as_what_it_was_made_of(bundle, e
     assert np.abs(bundle.explainer.reader.encode(texts) - explainer.reader.encode(texts)).max() < 1e-5
 
 
-def test_somebody_with_the_items_of_a_user_has_the_graph_vector_of_that_user(bundle, split):
+def test_somebody_with_the_items_of_a_user_has_all_of_that_user_but_the_own_text(bundle, split):
     user = 8
     items = [split.train.items.id(int(item)) for item in split.train.item[split.train.user == user]]
     learned = bundle.explainer.learned
-    graph, near = learned.joined[0][user], learned.near[user] - learned.near_texts[user] / learned.n_averaged
-    expected = learned.towers.beside(*(x[None] / np.linalg.norm(x) for x in (graph, near)))[0]
+    assert learned.towers.propagated_weight
+    graph, _, heard = (part[user] for part in learned.joined)
+    near = learned.near[user] - learned.near_texts[user] / learned.n_averaged
+    expected = learned.towers.beside(*(x[None] / np.linalg.norm(x) for x in (graph + heard, near)))[0]
     assert np.abs(bundle.taste(items) - expected).max() < 1e-5
     assert np.abs(bundle.taste([*items, items[0]]) - bundle.taste(items)).max() == 0
 

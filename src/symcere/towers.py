@@ -1,7 +1,7 @@
 """What SymCERE's final vectors are made of. NumPy only, so that what is served can say why."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,22 +61,15 @@ class Towers:
             return np.zeros((len(x), 0), dtype=np.float32)
         return np.asarray(x @ self.neighbourhood.T / self._lengths(x), dtype=np.float32)
 
-    def heard(
-        self, sides: Sequence[Float[ndarray, "_ text_dim"]], average: Callable[[ndarray], ndarray]
-    ) -> Float[ndarray, "nodes dim"]:
-        """What is heard of each node's neighbourhood: the projection of all profiles, averaged over the hops.
-
-        Args:
-            sides: Profiles of all nodes, users first, in any number of pieces.
-            average: The mean over the hops of the graph, without layer 0, of rows of all nodes.
-
-        Returns:
-            The vectors, scaled.
-        """
+    def text_sent(self, x: Float[ndarray, "rows text_dim"]) -> Float[ndarray, "rows _"]:
+        """What nodes of these profiles send over a hop, for `heard`: projected where all is linear, and narrower."""
         if len(self.projection) > 1:
-            return self.scaled(self.project(average(np.concatenate([self.scaled(x) for x in sides]))))
-        told = [self.project(x) / self._lengths(x) for x in sides]  # the same where all is linear, and narrower
-        return self.scaled(average(np.concatenate(told)))
+            return self.scaled(x)
+        return np.asarray(self.project(x) / self._lengths(x), dtype=np.float32)
+
+    def heard(self, averaged: Float[ndarray, "rows _"]) -> Float[ndarray, "rows dim"]:
+        """The text vectors of a neighbourhood, of which the mean over the hops of what it sends is known."""
+        return self.scaled(self.project(averaged) if len(self.projection) > 1 else averaged)
 
     def beside(
         self, joined: Float[ndarray, "rows dim"], near: Float[ndarray, "rows near_dim"]

@@ -1,7 +1,7 @@
 """A fitted SymCERE opened up: the vectors of every node before they are joined, and what of each is in the score."""
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -47,7 +47,7 @@ class Learned:
         if made.shape != served.shape or not np.allclose(made, served, atol=1e-3 * max(np.abs(served).max(), 1e-6)):
             raise ConfigError(
                 "The recommender, its train part and its text features are not of one fit: joined again, the towers "
-                "do not give the recommender's vectors."
+                "do not give the recommender's vectors. Or an older version fitted it, which joined them otherwise."
             )
 
     @property
@@ -98,8 +98,8 @@ class Learned:
         graph, texts = towers.scaled(self.graph), towers.scaled(self.texts)
         heard = np.zeros_like(graph)
         if towers.propagated_weight:
-            hops = partial(self._propagated, include_ego=False)
-            heard = towers.propagated_weight * towers.heard([self.features], hops)
+            averaged = self._propagated(towers.text_sent(self.features), include_ego=False)
+            heard = towers.propagated_weight * towers.heard(averaged)
         return graph, towers.text_weight * texts, heard
 
     @cached_property
@@ -154,6 +154,11 @@ class Learned:
     def sent(self) -> Float[ndarray, "nodes dim"]:
         """What each node sends to its neighbours over all hops: graph = (A sent [+ layer 0]) / layers in the mean."""
         return self._sent(self.towers.layer0)
+
+    @cached_property
+    def text_sent(self) -> Float[ndarray, "nodes _"]:
+        """What each node sends of its text to its neighbours over all hops: heard is of (A text_sent) / hops."""
+        return self._sent(self.towers.text_sent(self.features))
 
     @cached_property
     def near_sent(self) -> Float[ndarray, "nodes near_dim"]:

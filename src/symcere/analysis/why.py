@@ -253,8 +253,8 @@ class Explainer:
 
         The graph part is what the items send to a user who chose just these (and those of train); the text part is
         the projected mean of the texts (and of the user's train reviews). They are joined as in any user's vector.
-        In the third tower, items send what is written of and around them. What `propagated_weight` adds stays as it
-        was, and is nothing for somebody new. A user who did nothing since has exactly the vector that is served.
+        So do what is heard of the neighbourhood and the third tower, for which items send what is written of and
+        around them. A user who did nothing since has exactly the vector that is served.
 
         Args:
             item_ids: Items they chose.
@@ -271,16 +271,19 @@ class Explainer:
         learned, towers, n = self.learned, self.learned.towers, self.learned.n_users
         user = None if user_id is None else learned.model.users.index(user_id)
         item = np.array([learned.model.items.index(item_id) for item_id in item_ids], dtype=np.int64)
-        heard, layer0 = np.zeros((2, towers.dim), dtype=np.float32)
+        layer0 = np.zeros(towers.dim, dtype=np.float32)
         if user is not None:
             matrix = learned.train.matrix
             item = np.concatenate([matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]], item])
-            heard = learned.joined[2][user]
             layer0 = towers.include_ego * towers.layer0[user]
         item = np.unique(item)
         weight = 1 / np.sqrt(max(len(item), 1) * np.maximum(learned.degree[n + item], 1))
         sent = weight[:, None] * learned.sent[n + item] / (towers.n_layers + towers.include_ego)
         near = weight @ learned.near_sent[n + item] / learned.n_averaged
+        heard = np.zeros_like(layer0)
+        if towers.propagated_weight:
+            averaged = weight @ learned.text_sent[n + item] / towers.n_layers
+            heard = towers.propagated_weight * towers.heard(averaged[None])[0]
         graph = sent.sum(0) + layer0 / (towers.n_layers + towers.include_ego)
         length = float(np.linalg.norm(graph)) if towers.unit else 1.0
         sent, graph = sent / max(length, 1e-12), graph / max(length, 1e-12)

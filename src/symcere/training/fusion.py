@@ -117,7 +117,8 @@ def _parts_of(towers: Towers, text: TextFeatures, adj: NormAdj) -> _Parts:
     sides = (text.user, text.item)
     joined = towers.text_weight * towers.scaled(np.concatenate([towers.project(side) for side in sides]))
     if towers.propagated_weight:
-        joined += towers.propagated_weight * towers.heard(sides, average)
+        sent = np.concatenate([towers.text_sent(side) for side in sides])
+        joined += towers.propagated_weight * towers.heard(average(sent))
     near = np.concatenate([towers.project_near(side) for side in sides])
     return _Parts(
         towers.scaled(average(towers.layer0, include_ego=towers.include_ego)),
