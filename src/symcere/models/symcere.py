@@ -214,9 +214,11 @@ class SymcereModel(nn.Module):
     def _near(self, node: Tensor | None = None) -> Tensor:
         """Vectors of nodes by the third tower."""
         assert self.neighbourhood is not None  # the caller saw to it
-        own, hops = self.text.features, self.graph.n_layers
-        own = own if node is None else own.index_select(0, node)
-        return self._scaled(self.neighbourhood.project(torch.lerp(own, self._heard(node), hops / (hops + 1))))
+        own, heard, share = self.text.features, self._heard(node), self.graph.n_layers / (self.graph.n_layers + 1)
+        project = self.neighbourhood.project
+        if node is None:  # the same, and no third matrix as wide as the profiles
+            return self._scaled(torch.lerp(project(own), project(heard), share))
+        return self._scaled(project(torch.lerp(own.index_select(0, node), heard, share)))
 
     def _served(self, final: Tensor) -> Tensor:
         """Final vectors, with those of the third tower behind them."""
