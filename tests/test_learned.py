@@ -15,6 +15,8 @@ from symcere.towers import Towers
 VARIANTS = {
     "defaults": {},
     "two towers": {"neighbourhood_weight": 0.0, "propagated_weight": 0.0},
+    "three towers alone": {"propagated_weight": 0.0},
+    "two towers and the neighbours' text": {"neighbourhood_weight": 0.0},
     "no sphere": {"unit": False},
     "three times the neighbours' text, and layer 0": {"propagated_weight": 3.0, "include_ego": True},
     "text in the graph, hidden layer": {"w_text_in_graph": 0.5, "hidden": 8, "n_layers": 3},

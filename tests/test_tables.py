@@ -29,7 +29,7 @@ def symcere_model(split, text, *, propagated_weight=0.5, **more):
     features[:3] = features[-3:] = 0  # users and items without text
     tower = TextTower(features, 8, 0, torch_generator(1))
     if propagated_weight:
-        more["heard"] = propagate(graph.adj, features, 2, include_ego=False)
+        more["averaged"] = propagate(graph.adj, features, 2, include_ego=False)
         more["propagated_weight"] = propagated_weight
     return SymcereModel(graph, tower, len(split.train.users), temperature=0.3, text_weight=0.7, **more)
 

@@ -216,10 +216,10 @@ def test_propagated_text_joins_the_final_vector_and_nothing_else_but_the_ranking
     graph = GraphTower(adj, 4, 2, include_ego=True, generator=torch_generator(0))
     text = TextTower(torch.randn(6, 5), 4, 0, torch_generator(1))
     unit = torch.nn.functional.normalize
-    heard = propagate(adj, text.features, 2, include_ego=False)
+    averaged = propagate(adj, text.features, 2, include_ego=False)
     model, plain = (
         SymcereModel(graph, text, 3, temperature=0.2, text_weight=0.7, **more)
-        for more in ({"heard": heard, "propagated_weight": 0.4}, {})
+        for more in ({"averaged": averaged, "propagated_weight": 0.4}, {})
     )
     dense = torch.zeros(6, 6)
     for user, item, weight in ((0, 0, 2**-0.5), (0, 1, 0.5), (1, 1, 2**-0.5), (2, 2, 1.0)):
@@ -243,11 +243,11 @@ def test_the_third_tower_is_averaged_text_learned_alone_and_its_cosine_joins_the
     features[4] = 0  # an item without text has that of its neighbours
     graph = GraphTower(adj, 4, 2, include_ego=False, generator=torch_generator(0))
     text = TextTower(features, 4, 0, torch_generator(1))
-    heard = propagate(adj, features, 2, include_ego=False)
+    averaged = propagate(adj, features, 2, include_ego=False)
     near = Projection(5, 4, 0, torch_generator(2))
     plain, model = (
         SymcereModel(graph, text, 3, temperature=0.2, text_weight=0.7, **more)
-        for more in ({}, {"heard": heard, "neighbourhood": near, "neighbourhood_weight": 3.0})
+        for more in ({}, {"averaged": averaged, "neighbourhood": near, "neighbourhood_weight": 3.0})
     )
     dense = torch.zeros(6, 6)
     for user, item, weight in ((0, 0, 2**-0.5), (0, 1, 0.5), (1, 1, 2**-0.5), (2, 2, 1.0)):
@@ -339,6 +339,12 @@ def test_divergence_is_a_sentence_that_names_the_term(split, text, quick):
     broken = TextFeatures(*huge, "broken", "x")
     with pytest.raises(sc.DivergedError, match="diverged in epoch 1: the term 'cross'"):
         sc.fit(split.train, broken, valid=split.valid, settings=quick.model_copy(update={"unit": False}))
+
+
+def test_profiles_that_no_sphere_holds_are_a_sentence(split, text, quick):
+    broken = TextFeatures(*(np.full_like(side, 3e38) for side in (text.user, text.item)), "broken", "x")
+    with pytest.raises(sc.ConfigError, match="its length is no number of 32 bits"):
+        sc.fit(split.train, broken, valid=split.valid, settings=quick)
 
 
 @pytest.mark.parametrize("unit", [True, False])

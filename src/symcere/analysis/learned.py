@@ -47,7 +47,8 @@ class Learned:
         if made.shape != served.shape or not np.allclose(made, served, atol=1e-3 * max(np.abs(served).max(), 1e-6)):
             raise ConfigError(
                 "The recommender, its train part and its text features are not of one fit: joined again, the towers "
-                "do not give the recommender's vectors. Or an older version fitted it, which joined them otherwise."
+                "do not give the recommender's vectors. Or an older version fitted it, which joined them otherwise: "
+                "fit it again with symcere run."
             )
 
     @property
@@ -98,7 +99,7 @@ class Learned:
         graph, texts = towers.scaled(self.graph), towers.scaled(self.texts)
         heard = np.zeros_like(graph)
         if towers.propagated_weight:
-            averaged = self._propagated(towers.text_sent(self.features), include_ego=False)
+            averaged = self._propagated(self.text_sent, include_ego=False, n_layers=1) / towers.n_layers
             heard = towers.propagated_weight * towers.heard(averaged)
         return graph, towers.text_weight * texts, heard
 

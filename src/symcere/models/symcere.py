@@ -45,8 +45,8 @@ class SymcereModel(nn.Module):
         n_users: How many of the nodes are users.
         temperature: Of every softmax, of BPR, and of the score.
         text_weight: Weight of the unit text vector beside the unit graph vector in the final vector.
-        heard: What the neighbourhood of each node writes: the profiles of `text`, averaged over the hops of the graph
-            without layer 0. None where neither p nor the third tower reads it.
+        averaged: What the neighbourhood of each node writes: the profiles of `text`, averaged over the hops of the
+            graph without layer 0. None where neither p nor the third tower reads it.
         propagated_weight: Weight of the unit vector p.
         positives: "known" takes every known pair for a positive (SINCERE) instead of leaving it out.
         pairs: What the cross-modal term joins: "user_item" g_u with t_i and t_u with g_i, "same_entity" g_u with t_u
@@ -67,7 +67,7 @@ class SymcereModel(nn.Module):
         (Sheng et al., ICLR 2025).
     """
 
-    heard: Tensor | None
+    averaged: Tensor | None
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class SymcereModel(nn.Module):
         *,
         temperature: float,
         text_weight: float,
-        heard: Float[Tensor, "nodes text_dim"] | None = None,
+        averaged: Float[Tensor, "nodes text_dim"] | None = None,
         propagated_weight: float = 0.0,
         positives: Positives = "own",
         pairs: Pairs = "user_item",
@@ -93,7 +93,7 @@ class SymcereModel(nn.Module):
         self.graph, self.text, self.n_users = graph, text, n_users
         self.neighbourhood, self.neighbourhood_weight = neighbourhood, neighbourhood_weight
         self.softmax_temperature, self.text_weight = temperature, text_weight
-        self.register_buffer("heard", heard)
+        self.register_buffer("averaged", averaged)
         self.propagated_weight = propagated_weight
         self.pairs, self.unit, self.text_in_graph = pairs, unit, text_in_graph
         alone = symmetric_nce if unit else inner_product_nce
@@ -199,12 +199,12 @@ class SymcereModel(nn.Module):
 
     def _propagated(self, node: Tensor | None = None) -> Tensor:
         """Vectors of nodes by the text of their neighbourhood."""
-        return self._scaled(self.text.project(self._heard(node)))
+        return self._scaled(self.text.project(self._averaged(node)))
 
-    def _heard(self, node: Tensor | None) -> Tensor:
+    def _averaged(self, node: Tensor | None) -> Tensor:
         """What the neighbourhood of nodes writes."""
-        assert self.heard is not None  # the caller saw to it
-        return self.heard if node is None else self.heard.index_select(0, node)
+        assert self.averaged is not None  # the caller saw to it
+        return self.averaged if node is None else self.averaged.index_select(0, node)
 
     def _fuse(self, g: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
         """Final vectors of nodes."""
@@ -214,11 +214,11 @@ class SymcereModel(nn.Module):
     def _near(self, node: Tensor | None = None) -> Tensor:
         """Vectors of nodes by the third tower."""
         assert self.neighbourhood is not None  # the caller saw to it
-        own, heard, share = self.text.features, self._heard(node), self.graph.n_layers / (self.graph.n_layers + 1)
-        project = self.neighbourhood.project
+        project, own, averaged = self.neighbourhood.project, self.text.features, self._averaged(node)
+        share = self.graph.n_layers / (self.graph.n_layers + 1)
         if node is None:  # the same, and no third matrix as wide as the profiles
-            return self._scaled(torch.lerp(project(own), project(heard), share))
-        return self._scaled(project(torch.lerp(own.index_select(0, node), heard, share)))
+            return self._scaled(torch.lerp(project(own), project(averaged), share))
+        return self._scaled(project(torch.lerp(own.index_select(0, node), averaged, share)))
 
     def _served(self, final: Tensor) -> Tensor:
         """Final vectors, with those of the third tower behind them."""

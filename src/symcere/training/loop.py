@@ -14,7 +14,7 @@ from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut, known_matrix
 from symcere.errors import ConfigError, DivergedError
 from symcere.graph import NormAdj, ShardedAdj, norm_adj, propagate
-from symcere.losses import Known, unit_rows
+from symcere.losses import Known
 from symcere.manifest import code_digest, digest, digest_array
 from symcere.memory import Spare
 from symcere.models.lightgcn import GraphTower
@@ -42,7 +42,7 @@ from symcere.training.progress import (
     restored,
     saved_state,
 )
-from symcere.training.text import profiles, told, without_own
+from symcere.training.text import on_sphere, profiles, told, without_own
 from symcere.training.tuning import choose_popularity_weight, some_users
 from symcere.workers import current_workers
 
@@ -150,16 +150,16 @@ def symcere_model(
     shard = graph.adj.shard if isinstance(graph.adj, ShardedAdj) else None
     features = profiles(train, text, shard.own if shard else None)
     if settings.unit:
-        features = unit_rows(features)
+        features = on_sphere(features)
     tower = TextTower(features, settings.dim, settings.hidden, generator, left_out)
     near = Projection(features.shape[1], settings.dim, 0, generator) if settings.neighbourhood_weight else None
-    heard = None
+    averaged = None
     if near or settings.propagated_weight:
-        heard = propagate(graph.adj, features, settings.n_layers, include_ego=False)
+        averaged = propagate(graph.adj, features, settings.n_layers, include_ego=False)
     how: dict[str, Any] = {
         "temperature": settings.temperature,
         "text_weight": settings.text_weight,
-        "heard": heard,
+        "averaged": averaged,
         "propagated_weight": settings.propagated_weight,
         "positives": settings.positives,
         "pairs": settings.pairs,

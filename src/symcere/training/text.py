@@ -11,6 +11,7 @@ from torch import Tensor
 
 from symcere.data.dataset import Dataset
 from symcere.errors import ConfigError
+from symcere.losses import unit_rows
 from symcere.models.projection import PairFeatures
 from symcere.text.features import TextFeatures
 
@@ -41,6 +42,26 @@ def profiles(train: Dataset, text: TextFeatures, rows: slice | None = None) -> F
     begin, end = (rows.start, rows.stop) if rows else (0, n_users + n_items)
     sides = text.user[begin:end], text.item[max(begin - n_users, 0) : max(end - n_users, 0)]
     return torch.from_numpy(np.concatenate(sides))
+
+
+def on_sphere(features: Float[Tensor, "nodes text_dim"]) -> Float[Tensor, "nodes text_dim"]:
+    """Profiles of unit length; zero where there is no text.
+
+    Args:
+        features: Profiles.
+
+    Returns:
+        The same directions.
+
+    Raises:
+        ConfigError: If a profile is too long for its length to be a number.
+    """
+    unit = unit_rows(features)
+    if not torch.equal(unit.any(1), features.any(1)):
+        raise ConfigError(
+            "A profile is so long that its length is no number of 32 bits. Scale the vectors of the text."
+        )
+    return unit
 
 
 def told(text: TextFeatures) -> Bool[Tensor, " nodes"]:
