@@ -133,14 +133,19 @@ def file(tmp_path_factory):
 def symcere(capsys, monkeypatch, tmp_path):
     """Call the command line in a folder of its own; returns (exit code, standard output, standard error)."""
 
+    import torch
+
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["symcere", *map(str, words)])
         monkeypatch.chdir(tmp_path)
+        threads = torch.get_num_threads()
         try:
             main()
             code = 0
         except SystemExit as stop:
             code = stop.code or 0
+        finally:
+            torch.set_num_threads(threads)  # of this process, where tests after this one fit too
         return code, *capsys.readouterr()
 
     return call
