@@ -33,6 +33,14 @@ def explainer_of(split, text, model):
     return Explainer(learned, Reader.of(split.train, text, [sc.tfidf_encoder(64)]))
 
 
+def dense_adj(train, n_users, n):
+    adj = np.zeros((n, n))
+    adj[train.user, train.item + n_users] = 1
+    adj += adj.T
+    degree = np.maximum(adj.sum(1), 1)
+    return adj / np.sqrt(degree[:, None] * degree)
+
+
 @pytest.fixture(scope="module")
 def explainer(split, text, model):
     return explainer_of(split, text, model)
@@ -55,12 +63,8 @@ def test_the_parts_sum_to_the_vectors_that_are_served(split, text, quick, change
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 def test_what_a_node_hears_is_what_its_neighbours_send(split, text, quick, changes):
     learned = Learned(split.train, text, fit(split, text, quick, changes))
-    n, n_users = len(learned.graph), learned.n_users
-    adj = np.zeros((n, n))
-    adj[split.train.user, split.train.item + n_users] = 1
-    adj += adj.T
-    degree = np.maximum(adj.sum(1), 1)
-    adj /= np.sqrt(degree[:, None] * degree)
+    n = len(learned.graph)
+    adj = dense_adj(split.train, learned.n_users, n)
     towers = learned.towers
     ego = towers.layer0 if towers.include_ego else 0
     expected = (adj @ learned.sent + ego) / (towers.n_layers + towers.include_ego)
@@ -123,15 +127,73 @@ def test_the_three_parts_sum_to_the_score(explainer):
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
-def test_neighbours_sum_to_what_the_graph_vector_adds(split, text, quick, changes):
-    explainer = explainer_of(split, text, fit(split, text, quick, {**changes, "include_ego": False}))
-    learned, user, item = explainer.learned, 3, 5
-    n, temperature = learned.n_users, learned.model.temperature
-    taste = explainer.taste(user_id=split.train.users.id(user))
-    items, users = taste.sent @ learned.final[n + item] / temperature, explainer._through_users(item, taste.vector)
-    assert items.sum() == pytest.approx(learned.parts[0][user] @ learned.final[n + item] / temperature, abs=1e-4)
-    assert users.sum() == pytest.approx(learned.parts[0][n + item] @ learned.final[user] / temperature, abs=1e-4)
-    assert set(taste.chosen) == set(split.train.item[split.train.user == user])
+def test_without_a_neighbour_a_vector_is_what_the_others_make_of_it(split, text, quick, changes):
+    learned = Learned(split.train, text, fit(split, text, quick, changes))
+    towers, n = learned.towers, learned.n_users
+    adj = dense_adj(split.train, n, len(learned.graph))
+    hops, ego = towers.n_layers, towers.include_ego
+    profiles = towers.scaled(learned.features)
+
+    def unit(x):
+        return x / max(np.linalg.norm(x), 1e-12) if towers.unit else x
+
+    def vector(row, node):
+        """The final vector of a node with these weights of its neighbours, hop by hop."""
+
+        def mean(x, own):
+            far = sum(row @ np.linalg.matrix_power(adj, hop) @ x for hop in range(hops))
+            return (far + own * x[node]) / (hops + own)
+
+        heard = mean(profiles, False)
+        for place, matrix in enumerate(towers.projection):
+            heard = matrix @ (np.maximum(heard, 0) if place else heard)
+        joined = unit(mean(towers.layer0, ego)) + towers.text_weight * towers.scaled(learned.texts)[node]
+        joined = unit(joined + towers.propagated_weight * unit(heard))
+        if towers.neighbourhood is None:
+            return joined
+        near, weight = unit(towers.neighbourhood @ mean(profiles, True)), towers.neighbourhood_weight
+        return np.concatenate([joined, np.sqrt(weight) * near]) / np.sqrt(1 + weight)
+
+    for node in (3, n + 5):
+        neighbours = np.flatnonzero(adj[node])
+        made = learned.gathered(neighbours, towers.layer0[node], learned.features[node])
+        np.testing.assert_allclose(vector(adj[node], node), learned.final[node], atol=2e-5)
+        np.testing.assert_allclose(made.final, learned.final[node], atol=2e-5)
+        for neighbour, found in zip(neighbours, made.without, strict=True):
+            left = np.where(np.arange(len(adj)) == neighbour, 0, adj[node])
+            left = left * np.sqrt(len(neighbours) / (len(neighbours) - 1))
+            np.testing.assert_allclose(found, vector(left, node), atol=2e-5)
+
+
+def test_reasons_name_neighbours_by_how_far_the_score_falls_without_them(explainer, split):
+    learned, model, train = explainer.learned, explainer.learned.model, split.train
+    user, item = 3, 5
+    other = learned.final[len(train.users) + item]
+    chosen = np.sort(train.item[train.user == user])
+    reason = explainer.why(model.users.id(user), model.items.id(item), n=100)
+    layer0, features = learned.towers.layer0, learned.features
+    falls = {}
+    for each in chosen:
+        rest = np.setdiff1d(chosen, [each]) + len(train.users)
+        without = learned.gathered(rest, layer0[user], features[user]).final
+        falls[model.items.id(int(each))] = (learned.final[user] - without) @ other / model.temperature
+    assert dict(reason.because) == pytest.approx({id: fall for id, fall in falls.items() if fall > 0}, abs=1e-4)
+    node, others = len(train.users) + item, np.sort(train.user[train.item == item])
+    falls = {}
+    for each in others:
+        without = learned.gathered(np.setdiff1d(others, [each]), layer0[node], features[node]).final
+        falls[model.users.id(int(each))] = (other - without) @ learned.final[user] / model.temperature
+    assert dict(reason.alike) == pytest.approx({id: fall for id, fall in falls.items() if fall > 0}, abs=1e-4)
+    assert reason.because
+    assert reason.alike
+
+
+def test_without_the_only_neighbour_nothing_is_heard(explainer, split):
+    learned = explainer.learned
+    none = np.zeros(learned.features.shape[1], np.float32)
+    alone = learned.gathered(np.array([learned.n_users + 5]), none[: learned.towers.dim], none)
+    assert np.linalg.norm(alone.final) == pytest.approx(1, abs=1e-5)
+    assert not alone.without.any()
 
 
 def test_a_words_value_is_how_far_the_score_falls_when_it_is_blanked_in_every_review(explainer, split, text):
@@ -184,7 +246,7 @@ def test_the_taste_of_a_user_is_what_is_served_and_so_are_its_parts(split, text,
     for user in (0, 8, 40):
         taste = explainer.taste(user_id=split.train.users.id(user))
         np.testing.assert_array_equal(taste.vector, learned.final[user])
-        for mine, theirs in zip(taste.parts, learned.parts, strict=True):
+        for mine, theirs in zip(taste.made.parts, learned.parts, strict=True):
             np.testing.assert_allclose(mine, theirs[user], atol=2e-5)
         with_nothing = explainer.taste([], [" "], user_id=split.train.users.id(user))
         np.testing.assert_array_equal(with_nothing.vector, taste.vector)
@@ -205,8 +267,6 @@ def test_the_reasons_of_somebody_new_sum_to_the_score_and_each_word_is_what_the_
     assert reason.score == pytest.approx(score(taste.vector), abs=1e-4)
     assert sum(reason.parts.values()) == pytest.approx(reason.score, abs=1e-4)
     assert {name for name, _ in reason.because} <= set(items)
-    through_graph = taste.sent @ model.item_emb[item] / model.temperature
-    assert through_graph.sum() == pytest.approx(taste.parts[0] @ model.item_emb[item] / model.temperature, abs=1e-4)
     drops = dict(
         pair
         for names, values in explainer._own_words(taste, model.item_emb[item])

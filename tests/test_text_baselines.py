@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import symcere as sc
+from symcere import rng
 from symcere.baselines import alpha_rec, narre, rgcl, rlmrec_con, text_only
 from symcere.data.dataset import REVIEW, Dataset, HeldOut
 from symcere.evaluation.compare import measure_test
@@ -183,6 +184,16 @@ def test_users_start_from_the_mean_of_the_told_profiles_of_their_train_items():
     assert torch.equal(found[NEW_USER], features[NEW_USER])
     assert torch.equal(found[3], features[3])  # none of the items has text
     assert torch.equal(found[6:], features[6:])
+
+
+@pytest.mark.parametrize("user_text", ["items", "own"])
+def test_profiles_on_the_sphere_have_no_lengths_before_they_are_averaged(split, text, user_text):
+    long = 2.0 ** rng.stream(0, "lengths").integers(-3, 4, len(split.train.items))  # whole powers: no rounding
+    longer = dataclasses.replace(text, item=(text.item * long[:, None]).astype(np.float32))
+    for unit_profiles in (True, False):
+        how = {"user_text": user_text, "unit_profiles": unit_profiles, "max_epochs": 2}
+        made = [scores(fit("alpha_rec", split, each, **how)) for each in (text, longer)]
+        assert (made[0] == made[1]) is unit_profiles
 
 
 # --- text alone ---------------------------------------------------------------------------------------------
@@ -415,8 +426,8 @@ SYSTEMS = {
 CHANGES = {
     "rlmrec_con": {"w_align": 1.0, "temperature": 0.5, "projection": "linear", "n_layers": 1, "w_l2": 0.1},
     "alpha_rec": {
-        "temperature": 0.1, "projection": "mlp", "user_text": "items", "negatives": "batch", "include_ego": False,
-        "w_l2": 0.1,
+        "temperature": 0.1, "projection": "mlp", "user_text": "items", "unit_profiles": True, "negatives": "batch",
+        "include_ego": False, "w_l2": 0.1,
     },
     "text_only": {"temperature": 0.1, "hidden": 8, "leave_one_out": True},
     "narre": {"dropout": 0.0, "max_reviews": 1, "leave_one_out": True, "w_l2": 1e-5},

@@ -59,13 +59,13 @@ class Towers:
         """What the third tower makes of profiles, before they are averaged over the graph; no columns without it."""
         if self.neighbourhood is None:
             return np.zeros((len(x), 0), dtype=np.float32)
-        return np.asarray(x @ self.neighbourhood.T / self._lengths(x), dtype=np.float32)
+        return np.asarray(x @ self.neighbourhood.T / self.lengths(x), dtype=np.float32)
 
     def text_sent(self, x: Float[ndarray, "rows text_dim"]) -> Float[ndarray, "rows _"]:
         """What nodes of these profiles send over a hop, for `heard`: projected where all is linear, and narrower."""
         if len(self.projection) > 1:
             return self.scaled(x)
-        return np.asarray(self.project(x) / self._lengths(x), dtype=np.float32)
+        return np.asarray(self.project(x) / self.lengths(x), dtype=np.float32)
 
     def heard(self, averaged: Float[ndarray, "rows _"]) -> Float[ndarray, "rows dim"]:
         """The text vectors of a neighbourhood, of which the mean over the hops of what it sends is known."""
@@ -80,10 +80,10 @@ class Towers:
 
     def scaled(self, x: Float[ndarray, "rows dim"]) -> Float[ndarray, "rows dim"]:
         """The rows as the model compares them: of unit length, unless it has no sphere."""
-        return np.asarray(x / self._lengths(x), dtype=np.float32) if self.unit else x
+        return np.asarray(x / self.lengths(x), dtype=np.float32) if self.unit else x
 
-    def _lengths(self, x: Float[ndarray, "rows _"]) -> Float[ndarray, "rows 1"]:
-        """What each row is divided by before it is compared."""
+    def lengths(self, x: Float[ndarray, "rows _"]) -> Float[ndarray, "rows 1"]:
+        """What each row is divided by before it is compared: its length, if there is a sphere."""
         if not self.unit:
             return np.ones((len(x), 1), dtype=np.float32)
         return np.asarray(np.maximum(np.sqrt(np.einsum("rd,rd->r", x, x)), 1e-12)[:, None], dtype=np.float32)

@@ -1,10 +1,11 @@
 """A fitted SymCERE opened up: the vectors of every node before they are joined, and what of each is in the score."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.sparse import csr_array
 
@@ -16,6 +17,26 @@ from symcere.towers import Towers
 
 PARTS = ("graph", "text", "neighbours' text")
 """What a final vector is the sum of; the last is what `propagated_weight` and the third tower add."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """The final vector of a node with some neighbours and a profile.
+
+    Args:
+        parts: What it is the sum of, in the order of PARTS.
+        without: What it were without each neighbour.
+        beside: What its text is joined to: graph and neighbours' text, before the sums are scaled.
+    """
+
+    parts: tuple[Float[ndarray, " served"], Float[ndarray, " served"], Float[ndarray, " served"]]
+    without: Float[ndarray, "neighbours served"]
+    beside: Float[ndarray, " unscaled"]
+
+    @property
+    def final(self) -> Float[ndarray, " served"]:
+        """The vector."""
+        return np.asarray(self.parts[0] + self.parts[1] + self.parts[2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +166,49 @@ class Learned:
         joined = beside[:dim] + towers.text_weight * towers.scaled(towers.project(features))
         near = beside[dim:] + towers.project_near(features) / self.n_averaged
         return towers.beside(towers.scaled(joined), towers.scaled(near))
+
+    def gathered(
+        self,
+        neighbours: Int[ndarray, " neighbours"],
+        layer0: Float[ndarray, " dim"],
+        features: Float[ndarray, " text_dim"],
+    ) -> Gathered:
+        """Make the final vector of a node, of train or new.
+
+        Args:
+            neighbours: The nodes it is joined to.
+            layer0: Its own row of the graph tower.
+            features: Its profile.
+
+        Returns:
+            The vector; of a node of train with its neighbours, the one that is served. What neighbours send is held
+            as it is, with all of them and without one.
+        """
+        towers, n = self.towers, len(neighbours)
+        root = np.sqrt(np.maximum(self.degree[neighbours], 1), dtype=np.float32)[:, None]
+
+        def sums(sent: ndarray) -> ndarray:
+            """Over all neighbours, then over all but each."""
+            each = sent[neighbours] / root
+            whole = each.sum(0, keepdims=True)
+            return np.concatenate([whole / math.sqrt(max(n, 1)), (whole - each) / math.sqrt(max(n - 1, 1))])
+
+        graph = sums(self.sent) + towers.include_ego * layer0
+        graph = towers.scaled(graph / (towers.n_layers + towers.include_ego))
+        told = towers.text_weight * towers.scaled(towers.project(features[None]))
+        heard = np.zeros_like(graph)
+        if towers.propagated_weight:
+            heard = towers.propagated_weight * towers.heard(sums(self.text_sent) / towers.n_layers)
+        near_heard = sums(self.near_sent) / self.n_averaged
+        near = towers.scaled(near_heard + towers.project_near(features[None]) / self.n_averaged)
+        joined, blank = graph + told + heard, np.zeros_like(near[:1])
+        length = towers.lengths(joined[:1])
+        of_graph, of_text = (towers.beside(part / length, blank)[0] for part in (graph[:1], told))
+        return Gathered(
+            (of_graph, of_text, towers.beside(heard[:1] / length, near[:1])[0]),
+            towers.beside(towers.scaled(joined[1:]), near[1:]),
+            np.concatenate([graph[0] + heard[0], near_heard[0]]),
+        )
 
     @property
     def n_averaged(self) -> int:

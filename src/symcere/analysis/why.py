@@ -1,4 +1,4 @@
-"""Why this item: the parts of a score, the words and sentences behind its text, the neighbours behind its graph.
+"""Why this item: the parts of a score, the words and sentences behind its text, the neighbours behind both.
 
 With final vectors f = graph + text (each already over the common length), a score is
 
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from symcere.analysis.learned import Learned
+from symcere.analysis.learned import Gathered, Learned
 from symcere.analysis.lexicon import is_function_word
 from symcere.data.dataset import Dataset, Side
 from symcere.errors import ConfigError
@@ -31,7 +31,6 @@ from symcere.text.encoders import Encoder
 from symcere.text.features import TextFeatures
 from symcere.text.profiles import Weighting
 from symcere.text.reader import Reader, Reviews
-from symcere.towers import shares_of
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _LEAST_WORDS, _MOST_CHARS = 3, 280  # of a snippet
@@ -53,8 +52,8 @@ class Reason:
         user_words: Words of the user's own reviews and of what they wrote since, likewise.
         snippets: Sentences of the item's train reviews; the value is what they have in common with this user beyond
             the average user.
-        because: Items the user chose; the value is what each adds through the user's graph vector.
-        alike: Users who chose the item; the value is what each adds through the item's graph vector.
+        because: Items the user chose; the value is how far the score falls without it in the user's neighbourhood.
+        alike: Users who chose the item; the value is how far the score falls without them in the item's.
     """
 
     user_id: str
@@ -123,10 +122,8 @@ class Taste:
 
     Args:
         vector: Its inner products with items are scores, over the temperature: the sum of its parts.
-        parts: What the graph, the text and the neighbours' text add.
-        beside: What the text is joined to: graph and neighbours' text, before the sums are scaled.
+        made: The vector taken apart; its neighbours are the items that were chosen.
         chosen: Items they chose, ascending.
-        sent: What each of these adds through the graph; the rest of that part is their own.
         features: Their profile.
         texts: What they wrote since, as far as it is in the profile.
         before: Weight of the train reviews in the profile.
@@ -134,10 +131,8 @@ class Taste:
     """
 
     vector: Float[ndarray, " served"]
-    parts: tuple[Float[ndarray, " served"], Float[ndarray, " served"], Float[ndarray, " served"]]
-    beside: Float[ndarray, " unscaled"]
+    made: Gathered
     chosen: Int[ndarray, " chosen"]
-    sent: Float[ndarray, "chosen served"]
     features: Float[ndarray, " text_dim"]
     texts: tuple[str, ...]
     before: float
@@ -242,10 +237,8 @@ class Explainer:
             _named([(profile.vocabulary, drop)], n),
             _named(self._own_words(taste, of_item), n),
             self._snippets(item, taste.vector, 3),
-            _largest(
-                [model.items.id(int(each)) for each in taste.chosen], taste.sent @ of_item / model.temperature, n
-            ),
-            _largest(model.users.ids, self._through_users(item, taste.vector), n),
+            _largest([model.items.id(int(each)) for each in taste.chosen], self._falls(taste.made, of_item), n),
+            _largest(*self._alike(item, taste.vector), n),
         )
 
     def taste(self, item_ids: Sequence[str] = (), texts: Sequence[str] = (), *, user_id: str | None = None) -> Taste:
@@ -268,39 +261,22 @@ class Explainer:
             ConfigError: If there is neither an item nor a word that the encoder knows.
             UnknownIdError: If there is no such item or user.
         """
-        learned, towers, n = self.learned, self.learned.towers, self.learned.n_users
+        learned = self.learned
         user = None if user_id is None else learned.model.users.index(user_id)
         item = np.array([learned.model.items.index(item_id) for item_id in item_ids], dtype=np.int64)
-        layer0 = np.zeros(towers.dim, dtype=np.float32)
+        layer0 = np.zeros(learned.towers.dim, dtype=np.float32)
         if user is not None:
             matrix = learned.train.matrix
             item = np.concatenate([matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]], item])
-            layer0 = towers.include_ego * towers.layer0[user]
+            layer0 = learned.towers.layer0[user]
         item = np.unique(item)
-        weight = 1 / np.sqrt(max(len(item), 1) * np.maximum(learned.degree[n + item], 1))
-        sent = weight[:, None] * learned.sent[n + item] / (towers.n_layers + towers.include_ego)
-        near = weight @ learned.near_sent[n + item] / learned.n_averaged
-        heard = np.zeros_like(layer0)
-        if towers.propagated_weight:
-            averaged = weight @ learned.text_sent[n + item] / towers.n_layers
-            heard = towers.propagated_weight * towers.heard(averaged[None])[0]
-        graph = sent.sum(0) + layer0 / (towers.n_layers + towers.include_ego)
-        length = float(np.linalg.norm(graph)) if towers.unit else 1.0
-        sent, graph = sent / max(length, 1e-12), graph / max(length, 1e-12)
         features, known, before = self._profile_of(user, [text for text in texts if text.strip()])
-        told = towers.text_weight * towers.scaled(towers.project(features[None]))[0]
-        if user is None and not (graph.any() or told.any()):
+        made = learned.gathered(learned.n_users + item, layer0, features)
+        if user is None and not (made.parts[0].any() or made.parts[1].any()):
             raise ConfigError("Name at least one item, or a text with a word that occurs in the reviews.")
-        length = max(float(np.linalg.norm(graph + heard + told)), 1e-12) if towers.unit else 1.0
-        beside = np.concatenate([graph + heard, near])
-        near = towers.scaled((near + towers.project_near(features[None])[0] / learned.n_averaged)[None])
-        blank = np.zeros_like(near)
-        of_graph, of_text = (towers.beside(part[None] / length, blank)[0] for part in (graph, told))
-        parts = (of_graph, of_text, towers.beside(heard[None] / length, near)[0])
-        sent = towers.beside(sent / length, np.repeat(blank, len(sent), axis=0))
         untouched = user is not None and not len(item_ids) and not known
-        vector = learned.final[user] if untouched else np.asarray(parts[0] + parts[1] + parts[2], dtype=np.float32)
-        return Taste(vector, parts, beside, item, sent, features, known, before, user)
+        vector = learned.final[user] if untouched else made.final
+        return Taste(vector, made, item, features, known, before, user)
 
     def _profile_of(self, user: int | None, texts: Sequence[str]) -> tuple[ndarray, tuple[str, ...], float]:
         """Mean of a user's train reviews and of more texts; which of these count, and the weight of train."""
@@ -324,7 +300,7 @@ class Explainer:
         if taste.texts:
             share = np.full((len(taste.texts), len(taste.features)), (1 - taste.before) / len(taste.texts))
             written.append(Profile(self.reader.open_texts(taste.texts), share, taste.features))
-        return [(profile.vocabulary, self._drops(profile, taste.beside, other)) for profile in written]
+        return [(profile.vocabulary, self._drops(profile, taste.made.beside, other)) for profile in written]
 
     def word_drops(
         self, side: Side, node: int, other: Float[ndarray, " dim"]
@@ -358,7 +334,7 @@ class Explainer:
         learned, model = self.learned, self.learned.model
         graph, told, heard = (part[learned.n_users :] for part in learned.parts)
         text = told + heard
-        own_graph, own_text = taste.parts[0], taste.parts[1] + taste.parts[2]
+        own_graph, own_text = taste.made.parts[0], taste.made.parts[1] + taste.made.parts[2]
         mixed = (graph @ own_text + text @ own_graph) / 2
         return {
             "graph": (graph @ own_graph + mixed) / model.temperature,
@@ -390,20 +366,17 @@ class Explainer:
                 chosen.append((found[place][1], float(support[place])))
         return tuple(chosen)
 
-    def _through_users(self, item: int, taste: ndarray) -> Float[ndarray, " n_users"]:
-        """What each user of an item adds to a score through the item's graph vector."""
+    def _alike(self, item: int, taste: ndarray) -> tuple[list[str], ndarray]:
+        """Users of an item, and how far its score falls without each."""
         learned = self.learned
-        towers, node = learned.towers, learned.n_users + item
-        by_item = learned.by_item
+        node, by_item = learned.n_users + item, learned.by_item
         others = by_item.indices[by_item.indptr[item] : by_item.indptr[item + 1]]
-        degree = np.maximum(learned.degree, 1)
-        weight = 1 / np.sqrt(degree[node] * degree[others])
-        raw = np.linalg.norm(learned.graph[node]) if towers.unit else 1.0
-        scale = (towers.n_layers + towers.include_ego) * max(float(raw), 1e-12) * learned.length[node, 0]
-        users = np.zeros(learned.n_users)
-        of_graph = shares_of(towers.neighbourhood_weight)[0] * taste[: towers.dim]
-        users[others] = weight * (learned.sent[others] @ of_graph) / (scale * learned.model.temperature)
-        return users
+        made = learned.gathered(others, learned.towers.layer0[node], learned.features[node])
+        return [learned.model.users.id(int(each)) for each in others], self._falls(made, taste)
+
+    def _falls(self, made: Gathered, other: ndarray) -> Float[ndarray, " neighbours"]:
+        """How far the score with another vector falls without each neighbour."""
+        return np.asarray((made.final - made.without) @ other / self.learned.model.temperature)
 
 
 def _named(words: Sequence[tuple[Sequence[str], ndarray]], n: int) -> tuple[tuple[str, float], ...]:

@@ -19,7 +19,7 @@ from symcere.training.config import GraphSettings
 from symcere.training.loop import adjacency, optimise, torch_generator
 from symcere.training.progress import OnEpoch
 from symcere.training.space import GRAPH, TEMPERATURE, Choice, Space
-from symcere.training.text import profiles
+from symcere.training.text import on_sphere, profiles
 
 Negatives = Literal["batch", "uniform"]
 
@@ -35,6 +35,9 @@ class AlphaRecSettings(GraphSettings):
     """How profiles are projected; "mlp" has a hidden layer half as wide as the text."""
     user_text: Literal["items", "own"] = "own"
     """What a user starts from: the mean of the profiles of the train items, as published, or the user's own."""
+    unit_profiles: bool = False
+    """Whether profiles are put on the unit sphere before all else, as SymCERE does; the authors leave them as they
+    are."""
     negatives: Negatives = "uniform"
     """What the denominators hold beside a user's item: the other items of the batch, or as many unseen ones, drawn
     uniformly, as published."""
@@ -45,6 +48,7 @@ SPACE: Space = {
     "temperature": TEMPERATURE,
     "projection": Choice(("linear", "mlp")),
     "user_text": Choice(("items", "own")),
+    "unit_profiles": Choice((False, True)),
     "negatives": Choice(("batch", "uniform")),
 }
 """What a search may move."""
@@ -186,6 +190,8 @@ def fit_alpha_rec(
     """
     settings = settings or AlphaRecSettings()
     features, n_users = profiles(train, text), len(train.users)
+    if settings.unit_profiles:
+        features = on_sphere(features)
     adj = adjacency(train, settings)
     if settings.user_text == "items":
         features = user_profiles(features, adj, n_users)
