@@ -70,6 +70,24 @@ def test_every_system_gets_the_same_number_of_trials_and_what_is_known_of_it_fir
     assert len(set(first)) == 7
 
 
+def test_what_won_an_earlier_search_is_tried_again_where_it_still_can_be(data, tmp_path):
+    def first(name, settings):
+        earlier = {"toy": {"settings": settings}}
+        found = tune("world", data, [toy()], 6, tmp_path / f"{name}.db", Silent(), earlier=earlier)["toy"]
+        again = tune("world", data, [toy()], 6, tmp_path / f"{name}.db", Silent(), earlier={"toy": found})["toy"]
+        assert again["trials"] == found["trials"]  # what it found itself is not tried once more
+        return [trial["settings"] for trial in found["trials"]]
+
+    winner = {"weight": 0.75, "noise": 4, "kind": "other"}
+    plain = first("plain", ToySettings().model_dump())  # what it has untuned, which is tried anyway
+    found = first("winner", {**winner, "fixed": 1})
+    assert found[:4] == plain[:4]
+    assert found[4] == winner != plain[4]
+    assert first("outside", {**winner, "weight": 1.5}) == plain
+    assert first("no number", {**winner, "kind": "gone"}) == plain
+    assert first("another version", {**winner, "unheard": 1}) == plain
+
+
 def test_the_best_on_valid_is_taken_and_its_value_can_be_had_again(data, tmp_path):
     found = tune("world", data, [toy()], 6, tmp_path / "trials.db", Silent())["toy"]
     complete = [trial for trial in found["trials"] if trial["state"] == "complete"]

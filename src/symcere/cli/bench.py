@@ -74,14 +74,14 @@ def tune(
     """Search the settings of SymCERE and the baselines, each with the same number of trials.
 
     Trials are judged by valid NDCG@10 alone, averaged over the seeds; the published settings of a
-    system, and those it has untuned, are always among them. A search that was stopped goes on; all trials are kept.
-    Several processes may search different --systems.
+    system, those it has untuned, and those that --tuned holds of it already, are always among them. A search that
+    was stopped goes on; all trials are kept. Several processes may search different --systems.
     """
     from dataclasses import replace
 
     from symcere.pipeline.bench import seeded
+    from symcere.pipeline.tune import read_tuned, write_tuned
     from symcere.pipeline.tune import tune as search
-    from symcere.pipeline.tune import write_tuned
     from symcere.training.device import on_device
 
     chosen = systems_of(systems, {})
@@ -97,8 +97,9 @@ def tune(
             about = {"dataset": each.name, "split": split.value, "seeds": list(over), "trials": trials,
                      "encoder": made[0].text.encoder, "users": len(made[0].split.train.users),
                      "items": len(made[0].split.train.items)}  # fmt: skip
-            found = search(each.name, made, chosen, trials, out / "trials.db", watch)
             written.append(tuned / f"{each.slug}.json")
+            earlier = read_tuned(written[-1])["systems"] if written[-1].exists() else None
+            found = search(each.name, made, chosen, trials, out / "trials.db", watch, earlier=earlier)
             write_tuned(written[-1], found, about)
     show_tuned(written, as_json=as_json)
 

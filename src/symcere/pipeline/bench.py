@@ -241,21 +241,24 @@ def _budget(tuned: Sequence[Path], systems: Sequence[str], outcomes: Sequence[Ou
     """What was tuned on what, and what was not, in a sentence each."""
     files = {path.stem: read_tuned(path) for path in tuned if path.exists()}
     tunable = {system.name: system for system in (*baselines(), ours()) if system.space and system.name in systems}
-    searched: dict[tuple[str, str], list[str]] = {}
+    searched: dict[tuple[str, str], list[str]] = {}  # how, and which systems -> data sets
     missing: dict[str, list[str]] = {}
     for slug in (path.stem for path in tuned):
         whole = files.get(slug, {"systems": {}})
-        there: dict[str, list[str]] = {}
+        there: dict[tuple[str, int], list[str]] = {}
         for name in systems:
             if name in tunable and name in whole["systems"]:
-                entry = whole["systems"][name] if tunable[name].uses_text else {}
-                there.setdefault(entry.get("encoder", whole["about"]["encoder"]), []).append(name)
-        for encoder, names in there.items():
+                entry, encoder = whole["systems"][name], whole["about"]["encoder"]
+                n_trials = len(entry.get("trials", ())) or whole["about"]["trials"]
+                if tunable[name].uses_text:
+                    encoder = entry.get("encoder", encoder)
+                there.setdefault((encoder, n_trials), []).append(name)
+        for (encoder, n_trials), names in there.items():
             about = whole["about"]
             seeds = ", ".join(map(str, about["seeds"]))
             how = (
-                f"Tuned with {about['trials']} trials a system, the published settings and its own first, by mean "
-                f"valid NDCG@10 on the {about['split']} split of seeds {seeds} with the encoder {encoder}, and kept "
+                f"Tuned with {n_trials} trials a system, the published settings and its own first, by mean valid "
+                f"NDCG@10 on the {about['split']} split of seeds {seeds} with the encoder {encoder}, and kept "
                 "for all splits"
             )
             searched.setdefault((how, ", ".join(names)), []).append(slug)

@@ -47,14 +47,22 @@ class Seeded:
 
 
 def tune(
-    dataset: str, data: Sequence[Seeded], systems: Sequence[System], n_trials: int, storage: Path, watch: Watch
+    dataset: str,
+    data: Sequence[Seeded],
+    systems: Sequence[System],
+    n_trials: int,
+    storage: Path,
+    watch: Watch,
+    *,
+    earlier: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Search the settings of each system by mean valid NDCG@10 over the seeds.
 
     A trial fits one setting under one seed after the other; one that is below the median of the earlier trials after
     some seed is cut short there, and counts as a trial. The published settings come first, then those that the system
-    has untuned; then a tree-structured Parzen estimator proposes. Each trial has its own random stream, so a search
-    that was killed goes on as if it had not been: what was finished is kept, what was under way is done again.
+    has untuned and those that won an earlier search; then a tree-structured Parzen estimator proposes. Each trial has
+    its own random stream, so a search that was killed goes on as if it had not been: what was finished is kept, what
+    was under way is done again.
     Several processes may share the storage; a system that another process is searching is waited for, and is up to
     date then.
 
@@ -65,6 +73,7 @@ def tune(
         n_trials: Trials of each.
         storage: SQLite file that keeps them.
         watch: Who is told.
+        earlier: System -> what an earlier search found, by other code perhaps: its settings are tried again.
 
     Returns:
         System -> "settings", "valid_ndcg@10" and "trials", as JSON values; systems that cannot be fitted are left
@@ -94,7 +103,7 @@ def tune(
             n_before = len(_finished(study))
             try:
                 with checkpointing(storage.parent / "checkpoints"):
-                    _search(study, system, data, n_trials, watch)
+                    _search(study, system, _known(system, (earlier or {}).get(system.name)), data, n_trials, watch)
             except ConfigError as error:
                 watch.end(stage, f"left out: {error}", time.perf_counter() - began, up_to_date=False)
                 continue
@@ -220,7 +229,29 @@ def _storing(storage: Path) -> Iterator[None]:
         ) from error
 
 
-def _search(study: "optuna.Study", system: System, data: Sequence[Seeded], n_trials: int, watch: Watch) -> None:
+def _known(system: System, earlier: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """What is tried before anything is proposed, each as values of the space.
+
+    The own settings of a system are those it has untuned: no search may end below them for want of luck, nor below
+    what an earlier one found.
+    """
+    known = [{name: getattr(each, name) for name in system.space} for each in (*system.published, *system.candidates)]
+    if earlier:
+        with contextlib.suppress(ConfigError):  # of a version that had other settings
+            settings = type(system.candidates[0])(**earlier["settings"])
+            values = {name: getattr(settings, name) for name in system.space}
+            known += [values] if all(system.space[name].holds(value) for name, value in values.items()) else []
+    return known
+
+
+def _search(
+    study: "optuna.Study",
+    system: System,
+    known: Sequence[Mapping[str, Any]],
+    data: Sequence[Seeded],
+    n_trials: int,
+    watch: Watch,
+) -> None:
     """Run what is missing of the trials."""
     import optuna
 
@@ -228,7 +259,7 @@ def _search(study: "optuna.Study", system: System, data: Sequence[Seeded], n_tri
         study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # a killed run left it
     distributions = _distributions(system.space)
     while (n := len(_finished(study))) < n_trials:
-        _enqueue_known(study, system)
+        _enqueue(study, known)
         seed = int(rng.stream(n, f"trials of {system.name}").integers(2**31))
         study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP)
         trial = study.ask(distributions)
@@ -240,23 +271,16 @@ def _search(study: "optuna.Study", system: System, data: Sequence[Seeded], n_tri
         _run_trial(study, trial, system, settings, data, on_share)
 
 
-def _enqueue_known(study: "optuna.Study", system: System) -> None:
-    """Make the first published or own settings that were not tried the next trial, also after a kill.
-
-    The own settings of a system are those it has untuned: no search may end below them for want of luck.
-    """
+def _enqueue(study: "optuna.Study", known: Sequence[Mapping[str, Any]]) -> None:
+    """Make the first of these settings that were not tried the next trial, also after a kill."""
     import optuna
 
     tried = [trial.params for trial in _finished(study)]
     left = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
     waiting = [trial.system_attrs.get("fixed_params") for trial in left]
-    known = [
-        {name: getattr(settings, name) for name in system.space}
-        for settings in (*system.published, *system.candidates)
-    ]
     untried = [params for params in known if params not in tried]
     if untried and untried[0] not in waiting:
-        study.enqueue_trial(untried[0])
+        study.enqueue_trial(dict(untried[0]))
 
 
 def _run_trial(

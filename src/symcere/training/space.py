@@ -13,6 +13,10 @@ class Real:
     high: float
     log: bool = False
 
+    def holds(self, value: float | str) -> bool:
+        """Whether a value lies in it."""
+        return not isinstance(value, str) and self.low <= value <= self.high
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -21,12 +25,20 @@ class Whole:
     low: int
     high: int
 
+    def holds(self, value: float | str) -> bool:
+        """Whether a value lies in it."""
+        return isinstance(value, int) and self.low <= value <= self.high
+
 
 @dataclass(frozen=True)
 class Choice:
     """One of several values."""
 
     values: tuple[bool | int | float | str, ...]
+
+    def holds(self, value: float | str) -> bool:
+        """Whether a value is one of them."""
+        return value in self.values
 
 
 Space: TypeAlias = Mapping[str, Real | Whole | Choice]
