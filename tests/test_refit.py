@@ -214,6 +214,7 @@ def test_it_keeps_checkpoints_in_the_run_and_leaves_own_reviews_out_where_the_ru
     ("words", "said"),
     [
         (["export", "RUN", "--format", "csv", "--out", "x", "--refit"], "--refit is for --format bundle; csv is"),
+        (["export", "RUN", "--format", "trec", "--out", "x", "--half"], "--half is for --format bundle; trec is"),
         (["serve", "BUNDLE", "--refit"], "is a bundle, and --refit learns from a run"),
         (["export", "nothing", "--format", "bundle", "--out", "x", "--refit"], "is no folder of a finished run"),
     ],

@@ -203,8 +203,8 @@ def export(
         write_bundle(explainer, finished.reviews.items, out, half=half)
         files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "manifest.json")
     else:
-        if refit:
-            raise ConfigError(f"--refit is for --format bundle; {form.value} is the split that was measured.")
+        for word in [word for word, given in (("--refit", refit), ("--half", half)) if given]:
+            raise ConfigError(f"{word} is for --format bundle; {form.value} is the split that was measured.")
         from symcere.pipeline.export import export_run
 
         forms: dict[ExportName, Format] = {
