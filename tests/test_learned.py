@@ -159,7 +159,8 @@ def test_without_a_neighbour_a_vector_is_what_the_others_make_of_it(split, text,
         made = learned.gathered(neighbours, towers.layer0[node], learned.features[node])
         np.testing.assert_allclose(vector(adj[node], node), learned.final[node], atol=2e-5)
         np.testing.assert_allclose(made.final, learned.final[node], atol=2e-5)
-        for neighbour, found in zip(neighbours, made.without, strict=True):
+        without = learned.without_each(neighbours, towers.layer0[node], learned.features[node])
+        for neighbour, found in zip(neighbours, without, strict=True):
             left = np.where(np.arange(len(adj)) == neighbour, 0, adj[node])
             left = left * np.sqrt(len(neighbours) / (len(neighbours) - 1))
             np.testing.assert_allclose(found, vector(left, node), atol=2e-5)
@@ -191,9 +192,9 @@ def test_reasons_name_neighbours_by_how_far_the_score_falls_without_them(explain
 def test_without_the_only_neighbour_nothing_is_heard(explainer, split):
     learned = explainer.learned
     none = np.zeros(learned.features.shape[1], np.float32)
-    alone = learned.gathered(np.array([learned.n_users + 5]), none[: learned.towers.dim], none)
-    assert np.linalg.norm(alone.final) == pytest.approx(1, abs=1e-5)
-    assert not alone.without.any()
+    alone = np.array([learned.n_users + 5]), none[: learned.towers.dim], none
+    assert np.linalg.norm(learned.gathered(*alone).final) == pytest.approx(1, abs=1e-5)
+    assert not learned.without_each(*alone).any()
 
 
 def test_a_words_value_is_how_far_the_score_falls_when_it_is_blanked_in_every_review(explainer, split, text):

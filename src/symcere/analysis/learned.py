@@ -1,6 +1,7 @@
 """A fitted SymCERE opened up: the vectors of every node before they are joined, and what of each is in the score."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,12 +26,10 @@ class Gathered:
 
     Args:
         parts: What it is the sum of, in the order of PARTS.
-        without: What it were without each neighbour.
         beside: What its text is joined to: graph and neighbours' text, before the sums are scaled.
     """
 
     parts: tuple[Float[ndarray, " served"], Float[ndarray, " served"], Float[ndarray, " served"]]
-    without: Float[ndarray, "neighbours served"]
     beside: Float[ndarray, " unscaled"]
 
     @property
@@ -159,12 +158,12 @@ class Learned:
         return np.concatenate([graph[node] + heard[node], self.near[node] - self.near_texts[node] / self.n_averaged])
 
     def joined_with(
-        self, beside: Float[ndarray, " unscaled"], features: Float[ndarray, "variants text_dim"]
+        self, beside: Float[ndarray, "*some unscaled"], features: Float[ndarray, "profiles text_dim"]
     ) -> Float[ndarray, "variants served"]:
-        """Final vectors of what is joined to the text of some profiles."""
+        """Final vectors of what is joined to the text of some profiles; of one, or row by row."""
         towers, dim = self.towers, self.towers.dim
-        joined = beside[:dim] + towers.text_weight * towers.scaled(towers.project(features))
-        near = beside[dim:] + towers.project_near(features) / self.n_averaged
+        joined = beside[..., :dim] + towers.text_weight * towers.scaled(towers.project(features))
+        near = beside[..., dim:] + towers.project_near(features) / self.n_averaged
         return towers.beside(towers.scaled(joined), towers.scaled(near))
 
     def gathered(
@@ -181,34 +180,44 @@ class Learned:
             features: Its profile.
 
         Returns:
-            The vector; of a node of train with its neighbours, the one that is served. What neighbours send is held
-            as it is, with all of them and without one.
+            The vector; of a node of train with its neighbours, the one that is served.
         """
-        towers, n = self.towers, len(neighbours)
-        root = np.sqrt(np.maximum(self.degree[neighbours], 1), dtype=np.float32)[:, None]
-
-        def sums(sent: ndarray) -> ndarray:
-            """Over all neighbours, then over all but each."""
-            each = sent[neighbours] / root
-            whole = each.sum(0, keepdims=True)
-            return np.concatenate([whole / math.sqrt(max(n, 1)), (whole - each) / math.sqrt(max(n - 1, 1))])
-
-        graph = sums(self.sent) + towers.include_ego * layer0
-        graph = towers.scaled(graph / (towers.n_layers + towers.include_ego))
+        towers = self.towers
+        graph, heard, near_heard = self._summed(neighbours, layer0, _whole)
         told = towers.text_weight * towers.scaled(towers.project(features[None]))
-        heard = np.zeros_like(graph)
-        if towers.propagated_weight:
-            heard = towers.propagated_weight * towers.heard(sums(self.text_sent) / towers.n_layers)
-        near_heard = sums(self.near_sent) / self.n_averaged
         near = towers.scaled(near_heard + towers.project_near(features[None]) / self.n_averaged)
-        joined, blank = graph + told + heard, np.zeros_like(near[:1])
-        length = towers.lengths(joined[:1])
-        of_graph, of_text = (towers.beside(part / length, blank)[0] for part in (graph[:1], told))
+        length, blank = towers.lengths(graph + told + heard), np.zeros_like(near)
+        of_graph, of_text = (towers.beside(part / length, blank)[0] for part in (graph, told))
         return Gathered(
-            (of_graph, of_text, towers.beside(heard[:1] / length, near[:1])[0]),
-            towers.beside(towers.scaled(joined[1:]), near[1:]),
+            (of_graph, of_text, towers.beside(heard / length, near)[0]),
             np.concatenate([graph[0] + heard[0], near_heard[0]]),
         )
+
+    def without_each(
+        self,
+        neighbours: Int[ndarray, " neighbours"],
+        layer0: Float[ndarray, " dim"],
+        features: Float[ndarray, " text_dim"],
+    ) -> Float[ndarray, "neighbours served"]:
+        """The same vector without each neighbour; what the others send is held as it is."""
+        graph, heard, near_heard = self._summed(neighbours, layer0, _all_but_each)
+        return self.joined_with(np.concatenate([graph + heard, near_heard], axis=1), features[None])
+
+    def _summed(
+        self,
+        neighbours: Int[ndarray, " neighbours"],
+        layer0: Float[ndarray, " dim"],
+        over: Callable[[Float[ndarray, "neighbours width"]], Float[ndarray, "sums width"]],
+    ) -> tuple[Float[ndarray, "sums dim"], Float[ndarray, "sums dim"], Float[ndarray, "sums near_dim"]]:
+        """Graph, neighbours' text and the neighbours' share of the third tower, by some sums over what is sent."""
+        towers = self.towers
+        root = np.sqrt(np.maximum(self.degree[neighbours], 1), dtype=np.float32)[:, None]
+        graph = over(self.sent[neighbours] / root) + towers.include_ego * layer0
+        graph = towers.scaled(graph / (towers.n_layers + towers.include_ego))
+        heard = np.zeros_like(graph)
+        if towers.propagated_weight:
+            heard = towers.propagated_weight * towers.heard(over(self.text_sent[neighbours] / root) / towers.n_layers)
+        return graph, heard, over(self.near_sent[neighbours] / root) / self.n_averaged
 
     @property
     def n_averaged(self) -> int:
@@ -266,3 +275,13 @@ class Learned:
             layer = np.concatenate([half @ layer[n:], half.T @ layer[:n]])
             total = total + layer
         return np.asarray(total / (hops + include_ego), dtype=np.float32)
+
+
+def _whole(each: Float[ndarray, "neighbours width"]) -> Float[ndarray, "1 width"]:
+    """What all neighbours send together."""
+    return np.asarray(each.sum(0, keepdims=True) / np.float32(math.sqrt(max(len(each), 1))))
+
+
+def _all_but_each(each: Float[ndarray, "neighbours width"]) -> Float[ndarray, "neighbours width"]:
+    """What all neighbours but one send together, for each."""
+    return np.asarray((each.sum(0, keepdims=True) - each) / np.float32(math.sqrt(max(len(each) - 1, 1))))

@@ -122,7 +122,7 @@ class Taste:
 
     Args:
         vector: Its inner products with items are scores, over the temperature: the sum of its parts.
-        made: The vector taken apart; its neighbours are the items that were chosen.
+        made: The vector taken apart.
         chosen: Items they chose, ascending.
         features: Their profile.
         texts: What they wrote since, as far as it is in the profile.
@@ -237,7 +237,7 @@ class Explainer:
             _named([(profile.vocabulary, drop)], n),
             _named(self._own_words(taste, of_item), n),
             self._snippets(item, taste.vector, 3),
-            _largest([model.items.id(int(each)) for each in taste.chosen], self._falls(taste.made, of_item), n),
+            _largest(*self._because(taste, of_item), n),
             _largest(*self._alike(item, taste.vector), n),
         )
 
@@ -264,14 +264,12 @@ class Explainer:
         learned = self.learned
         user = None if user_id is None else learned.model.users.index(user_id)
         item = np.array([learned.model.items.index(item_id) for item_id in item_ids], dtype=np.int64)
-        layer0 = np.zeros(learned.towers.dim, dtype=np.float32)
         if user is not None:
             matrix = learned.train.matrix
             item = np.concatenate([matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]], item])
-            layer0 = learned.towers.layer0[user]
         item = np.unique(item)
         features, known, before = self._profile_of(user, [text for text in texts if text.strip()])
-        made = learned.gathered(learned.n_users + item, layer0, features)
+        made = learned.gathered(learned.n_users + item, self._layer0(user), features)
         if user is None and not (made.parts[0].any() or made.parts[1].any()):
             raise ConfigError("Name at least one item, or a text with a word that occurs in the reviews.")
         untouched = user is not None and not len(item_ids) and not known
@@ -312,9 +310,8 @@ class Explainer:
 
     def _drops(self, profile: Profile, beside: ndarray, other: ndarray) -> Float[ndarray, " words"]:
         """How far a score falls without each word of a profile."""
-        variants = np.concatenate([profile.features[None], profile.without_each()])
-        scores = self.learned.joined_with(beside, variants) @ other / self.learned.model.temperature
-        return np.asarray(scores[0] - scores[1:])
+        variants = self.learned.joined_with(beside, np.concatenate([profile.features[None], profile.without_each()]))
+        return self._falls(variants[0], variants[1:], other)
 
     def profile(self, side: Side, node: int) -> Profile:
         """The reviews behind a profile of train."""
@@ -366,17 +363,30 @@ class Explainer:
                 chosen.append((found[place][1], float(support[place])))
         return tuple(chosen)
 
+    def _layer0(self, user: int | None) -> Float[ndarray, " dim"]:
+        """A user's own row of the graph tower; zero for somebody new."""
+        towers = self.learned.towers
+        return np.zeros(towers.dim, dtype=np.float32) if user is None else towers.layer0[user]
+
+    def _because(self, taste: Taste, other: ndarray) -> tuple[list[str], ndarray]:
+        """Items that somebody chose, and how far the score with an item falls without each."""
+        learned = self.learned
+        without = learned.without_each(learned.n_users + taste.chosen, self._layer0(taste.user), taste.features)
+        names = [learned.model.items.id(int(each)) for each in taste.chosen]
+        return names, self._falls(taste.made.final, without, other)
+
     def _alike(self, item: int, taste: ndarray) -> tuple[list[str], ndarray]:
         """Users of an item, and how far its score falls without each."""
         learned = self.learned
         node, by_item = learned.n_users + item, learned.by_item
         others = by_item.indices[by_item.indptr[item] : by_item.indptr[item + 1]]
-        made = learned.gathered(others, learned.towers.layer0[node], learned.features[node])
-        return [learned.model.users.id(int(each)) for each in others], self._falls(made, taste)
+        without = learned.without_each(others, learned.towers.layer0[node], learned.features[node])
+        names = [learned.model.users.id(int(each)) for each in others]
+        return names, self._falls(learned.final[node], without, taste)
 
-    def _falls(self, made: Gathered, other: ndarray) -> Float[ndarray, " neighbours"]:
-        """How far the score with another vector falls without each neighbour."""
-        return np.asarray((made.final - made.without) @ other / self.learned.model.temperature)
+    def _falls(self, whole: ndarray, without: ndarray, other: ndarray) -> Float[ndarray, " variants"]:
+        """How far the score of a vector with another falls by each change of it."""
+        return np.asarray((whole - without) @ other / self.learned.model.temperature)
 
 
 def _named(words: Sequence[tuple[Sequence[str], ndarray]], n: int) -> tuple[tuple[str, float], ...]:
