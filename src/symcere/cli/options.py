@@ -45,7 +45,8 @@ Out = Annotated[
 File = Annotated[
     Path,
     typer.Argument(
-        help="JSON lines, CSV, TSV (also gzipped), Parquet, TripAdvisor or RecBole file, or a folder of such files.",
+        help="JSON lines or array, CSV, TSV (also gzipped), Parquet, TripAdvisor or RecBole file, or a folder of "
+        "such files.",
         show_default=False,
     ),
 ]

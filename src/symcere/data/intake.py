@@ -71,7 +71,7 @@ def take_in(
         if len(batch.items):
             items.append(items_of(batch.items).table)
     if not keys:
-        raise DataError(f"{path} is empty. It must hold reviews: JSON lines, CSV, TSV or Parquet.")
+        raise DataError(f"{path} is empty. It must hold reviews: JSON lines or an array, CSV, TSV or Parquet.")
     left = interactions_of(pl.concat(keys).with_columns(pl.col("user_id", "item_id").fill_null("")))
     steps = [left.step("read", dropped=n_bad)]
     for reason, still, dropped in cleaned(left, pl.concat(faults), pl.concat(bodies)):

@@ -88,7 +88,7 @@ def read_items(
     """Read titles and categories of items from the metadata file of a corpus, or any table of items.
 
     Args:
-        path: JSON lines, CSV, TSV (each also gzipped) or Parquet, or a folder of such files.
+        path: JSON lines, a JSON array, CSV, TSV (each also gzipped) or Parquet, or a folder of such files.
         source: Take this corpus' field names instead of recognising them.
         columns: Our column -> the file's column, for item_id, title and category.
         skip_bad: Drop lines that cannot be parsed instead of raising at the first one.

@@ -41,7 +41,7 @@ def header(path: Path, first: bytes) -> tuple[str, list[str]]:
     separator = max(SEPARATORS, key=line.count)
     if separator not in line:
         raise DataError(
-            f"{path} is none of JSON lines, CSV, TSV, Parquet: its first line is {line[:80]!r}. "
+            f"{path} is none of JSON lines, JSON array, CSV, TSV, Parquet: its first line is {line[:80]!r}. "
             "A CSV or TSV file must begin with a line of column names."
         )
     return separator, next(csv.reader([line], delimiter=separator))

@@ -1,4 +1,4 @@
-"""JSON lines, and the Python literals of older corpora that look like them."""
+"""JSON lines, arrays of the same records, and the Python literals of older corpora that look like them."""
 
 import ast
 import itertools
@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from symcere.data.formats.raw import Meter, read_blocks
+from symcere.data.formats.raw import Meter, holds_array, read_blocks
 from symcere.data.formats.rows import POLARS_ERRORS, POLARS_UNPACKS, Rows, bad_line, first_line, text_frame
 from symcere.errors import DataError
 
@@ -40,7 +40,7 @@ def json_fields(path: Path, first: bytes) -> list[str]:
         if isinstance(record, dict):
             fields |= dict.fromkeys(str(name) for row in _flat(record) for name in row)
         else:
-            reason = reason or f"{path}, line {number}: cannot be parsed ({record})"
+            reason = reason or f"{path}, {_what(path)} {number}: cannot be parsed ({record})"
     if not fields:
         raise DataError(
             f"{reason or f'{path} holds no field'}, and no other of its first {_HEAD_LINES} lines holds an object. "
@@ -98,7 +98,7 @@ def _slowly(path: Path, block: bytes, number: int, mapping: Mapping[str, str], *
         record = _record(line)
         if isinstance(record, str):
             if not skip_bad:
-                raise bad_line(path, at + _lines_before(path, number), record)
+                raise bad_line(path, at + _lines_before(path, number), record, what=_what(path))
             n_bad += 1
             continue
         rows.extend([_as_text(row.get(theirs)) for theirs in mapping.values()] for row in _flat(record))
@@ -111,6 +111,11 @@ def _slowly(path: Path, block: bytes, number: int, mapping: Mapping[str, str], *
 def _lines_before(path: Path, n_blocks: int) -> int:
     """Lines of the first blocks. Only a bad line asks, so the file is read again rather than counted every time."""
     return sum(block.count(b"\n") for block in itertools.islice(read_blocks(path, Meter()), n_blocks))
+
+
+def _what(path: Path) -> str:
+    """What the lines of the blocks are in the file."""
+    return "record" if holds_array(path) else "line"
 
 
 def _record(line: bytes) -> dict[str, Any] | str:

@@ -13,11 +13,13 @@ from pathlib import Path
 from isal import igzip, isal_zlib  # as gzip and zlib, at twice their speed
 
 from symcere.data.ahead import Ahead
+from symcere.data.formats.array import Records, opens_array
 from symcere.errors import DataError
 
 BLOCK = 16 * 2**20  # bytes of a block, but for the rest of its last line
 
 _DEPTH = 3  # blocks that may lie ready
+_START = 65_536  # bytes that tell what a file holds
 _GZIP = b"\x1f\x8b"
 
 
@@ -94,6 +96,13 @@ def digest_input(path: str | Path) -> str:
     return hashlib.sha256(lines.encode("utf-8", errors="surrogateescape")).hexdigest()
 
 
+def holds_array(path: Path) -> bool:
+    """Whether a file is a JSON array, whose records are read as lines."""
+    with open_input(path) as file:
+        source = igzip.open(file, "rb") if file.peek(2)[:2] == _GZIP else file  # type: ignore[no-untyped-call]
+        return opens_array(source.read(_START))
+
+
 def is_parquet(path: Path) -> bool:
     """Whether a file begins as Parquet does; polars reads those itself."""
     with open_input(path) as file:
@@ -102,6 +111,8 @@ def is_parquet(path: Path) -> bool:
 
 def read_blocks(path: Path, meter: Meter) -> Iterator[bytes]:
     """Yield the content of a file, decompressed, in blocks that end with a line; none of them is empty.
+
+    Of a JSON array, a line is a record.
 
     The next block is read while the caller works on the one before.
 
@@ -113,7 +124,8 @@ def read_blocks(path: Path, meter: Meter) -> Iterator[bytes]:
         Blocks, while one iterates.
 
     Raises:
-        DataError: If the file cannot be read, is a damaged gzip file, or is empty.
+        DataError: If the file cannot be read, is a damaged gzip file, is empty, or is a JSON array that does not end
+            where it should.
     """
     return Ahead(_whole_lines(path, meter), depth=_DEPTH)
 
@@ -137,9 +149,11 @@ def first_and_all(blocks: Iterator[bytes], path: Path) -> tuple[bytes, Iterator[
         block = block.removeprefix(codecs.BOM_UTF8)
         if block.strip():
             if b"\x00" in block[:4096]:
-                raise DataError(f"{path} is binary, and not Parquet or gzip. Give JSON lines, CSV, TSV or Parquet.")
+                raise DataError(
+                    f"{path} is binary, and not Parquet or gzip. Give JSON lines or an array, CSV, TSV or Parquet."
+                )
             return block, itertools.chain([block], blocks)
-    raise DataError(f"{path} is empty. It must hold reviews: JSON lines, CSV, TSV or Parquet.")
+    raise DataError(f"{path} is empty. It must hold reviews: JSON lines or an array, CSV, TSV or Parquet.")
 
 
 def _whole_lines(path: Path, meter: Meter) -> Iterator[bytes]:
@@ -148,11 +162,14 @@ def _whole_lines(path: Path, meter: Meter) -> Iterator[bytes]:
         zipped = file.peek(2)[:2] == _GZIP
         source = igzip.open(file, "rb") if zipped else file  # type: ignore[no-untyped-call]
         buffer, held, read = bytearray(BLOCK), 0, 0
+        records: Records | None = None
         try:
             while filled := _fill(source, buffer, held):
+                if not read and opens_array(buffer):
+                    records = Records(path)
                 meter.add(file.tell() - read)
                 read = file.tell()
-                end = buffer.rfind(b"\n", held, filled) + 1
+                end = records.cut(buffer, filled) if records else buffer.rfind(b"\n", held, filled) + 1
                 view = memoryview(buffer)
                 if end:
                     yield bytes(view[:end])
@@ -167,6 +184,11 @@ def _whole_lines(path: Path, meter: Meter) -> Iterator[bytes]:
             raise DataError(
                 f"{path} is a damaged gzip file ({error}); it may be half downloaded. Fetch it again."
             ) from error
+        if records and not records.closed:
+            raise DataError(
+                f"{path} ends within its JSON array: a bracket or a quotation mark is missing. It may be half "
+                "downloaded; fetch it again."
+            )
         if held:
             yield bytes(buffer[:held])
 

@@ -100,8 +100,7 @@ def _read_file(path: Path, wanted: Wanted, skip_bad: bool, meter: Meter) -> Reco
         return Recognised(source.name if source else "jsonl", source, rows)
     if start[:1] == b"[":
         raise DataError(
-            f"{path} must hold one JSON object a line; it starts with '['. Convert it, for example with: "
-            f"jq -c '.[]' {path.name} > reviews.jsonl"
+            f"{path} starts with '[', and holds no JSON array of objects. It must hold one, or one object a line."
         )
     if start.startswith(START):
         mapping, source = _resolve(path, list(FIELDS), TRIPADVISOR_LARA.name, wanted)

@@ -33,11 +33,11 @@ def text_frame(rows: Sequence[Sequence[str | None]], columns: Mapping[str, objec
     return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
 
 
-def bad_line(path: Path, number: int, reason: str) -> DataError:
-    """Say which line cannot be parsed, why, and what to do."""
+def bad_line(path: Path, number: int, reason: str, *, what: str = "line") -> DataError:
+    """Say which line, or other part of a file, cannot be parsed, why, and what to do."""
     return DataError(
-        f"{path}, line {number}: cannot be parsed ({reason}). Mend the line, or pass --skip-bad to drop and "
-        "count such lines."
+        f"{path}, {what} {number}: cannot be parsed ({reason}). Mend the {what}, or pass --skip-bad to drop and "
+        f"count such {what}s."
     )
 
 
