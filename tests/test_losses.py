@@ -148,6 +148,16 @@ def test_known_mass_is_the_share_of_softmax_mass():
     assert known_mass(a[:1], c[:1], NONE, 0.4) == 0
 
 
+def test_known_mass_without_a_sphere_is_by_inner_products():
+    a, c, matrix = random_batch(1)
+    weights = {(k, j): math.exp(float(a[k] @ c[j]) / 0.4) for k in range(7) for j in range(7) if k != j}
+    expected = sum(w for (k, j), w in weights.items() if matrix[k, j]) / sum(weights.values())
+    assert known_mass(a, c, known_of(matrix), 0.4, unit=False) == pytest.approx(expected, rel=1e-4)
+    by_count = sum(bool(matrix[pair]) for pair in weights) / len(weights)
+    assert known_mass(0 * a, c, known_of(matrix), 0.4, unit=False) == pytest.approx(by_count)
+    assert 0 <= known_mass(100 * a, 100 * c, known_of(matrix), 0.4, unit=False) <= 1
+
+
 def test_bpr_is_log_two_at_equal_scores_and_bounded_for_cosines_at_temperature_one():
     equal = torch.zeros(3)
     assert float(bpr(equal, equal)) == pytest.approx(math.log(2))

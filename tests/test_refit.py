@@ -242,6 +242,22 @@ def test_serve_exports_a_run_that_learned_from_everything_once(run, symcere, mon
     assert symcere(*words)[0] == 0
     assert made.stat().st_mtime_ns == before
     assert len(served) == 2
+    words.remove("--refit")
+    for exported in (True, False):  # the second finds the bundle there, and says it as well
+        code, _, said = symcere(*words)
+        assert (code, "Exporting" in said, "--refit learns from all of them" in said) == (0, exported, True)
+
+
+def test_a_fit_on_another_device_or_cluster_is_another_fit(run, monkeypatch):
+    finished = FinishedRun.open(run)
+    how = encoding_again(finished.encoding), run.parent / "cache"
+    refit(finished, Unwatched(), *how)
+    stages = set((run / "stages").glob("symcere-all-seed3-*"))
+    refit(finished, Unwatched(), *how)
+    assert set((run / "stages").glob("symcere-all-seed3-*")) == stages
+    monkeypatch.setattr("symcere.pipeline.refit.where_it_runs", lambda: [{"workers": 2}])
+    refit(finished, Unwatched(), *how)
+    assert set((run / "stages").glob("symcere-all-seed3-*")) != stages
 
 
 def test_who_knows_test_is_not_measured_on_it(split, reviews, quick, model):

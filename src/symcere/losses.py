@@ -337,7 +337,12 @@ def _weights(
 
 @torch.no_grad()
 def known_mass(
-    a: Float[Tensor, "batch dim"], c: Float[Tensor, "batch dim"], known: Known, temperature: float
+    a: Float[Tensor, "batch dim"],
+    c: Float[Tensor, "batch dim"],
+    known: Known,
+    temperature: float,
+    *,
+    unit: bool = True,
 ) -> float:
     """Share of the softmax mass off the diagonal that known pairs would take, were they not left out.
 
@@ -346,16 +351,21 @@ def known_mass(
         c: Item-side rows.
         known: The known pairs.
         temperature: Softmax temperature.
+        unit: Whether rows are compared by their cosines, or by inner products as `inner_product_nce` does.
 
     Returns:
         A share in 0..1: by mass what `known` is by count; 0 for a batch of one.
     """
-    unit_a, unit_c = unit_rows(a), unit_rows(c)
+    if unit:
+        a, c = unit_rows(a), unit_rows(c)
+    else:  # the same similarities, none above 1 / temperature
+        longest_a, longest_c = (float(torch.linalg.vector_norm(x, dim=1).max()) or 1.0 for x in (a, c))
+        a, c, temperature = a.double() / longest_a, c.double() / longest_c, temperature / (longest_a * longest_c)
     left = sum(
         float(weight.sum() - weight.diagonal(block.start).sum())
-        for block, weight in _weights(unit_a, unit_c, known, temperature)
+        for block, weight in _weights(a, c, known, temperature)
     )
-    removed = float(torch.exp(((unit_a[known.row] * unit_c[known.column]).sum(1) - 1) / temperature).sum())
+    removed = float(torch.exp(((a[known.row] * c[known.column]).sum(1) - 1) / temperature).sum())
     return removed / (left + removed) if left + removed > 0 else 0.0
 
 

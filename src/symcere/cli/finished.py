@@ -39,6 +39,8 @@ from symcere.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
+
     from symcere.analysis.why import Explainer
     from symcere.data.interchange import Format
     from symcere.data.items import Items
@@ -200,6 +202,8 @@ def export(
         finished = FinishedRun.open(run_folder, seed)
         with on_device(device), interruptible(), ScreenWatch(quiet=quiet or as_json) as watch:
             explainer = explainer_to_serve(finished, cache, watch, refit=refit)
+            if not refit:
+                say_what_is_not_known(finished, watch.console)
         write_bundle(explainer, finished.reviews.items, out, half=half)
         files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "manifest.json")
     else:
@@ -226,16 +230,17 @@ def explainer_to_serve(run: "FinishedRun", cache: Path, watch: "ScreenWatch", *,
     from symcere.pipeline.refit import refit as fit_again
 
     how = encoding_again(run.encoding)
-    if refit:
-        return fit_again(run, watch, how, cache)
-    explainer = open_run(run, how, cache).explainer
+    return fit_again(run, watch, how, cache) if refit else open_run(run, how, cache).explainer
+
+
+def say_what_is_not_known(run: "FinishedRun", console: "Console") -> None:
+    """Say that what was measured has not learned from what it was measured on."""
     known, n = len(run.split.train), len(run.reviews)
-    watch.console.print(
+    console.print(
         f"[yellow]Note[/] What is served has learned from {known:,} of {n:,} interactions, as it was measured, and "
         "may recommend what users chose in the others; --refit learns from all of them.",
         soft_wrap=True,
     )
-    return explainer
 
 
 def _titles(run_folder: Path) -> "Items":

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from symcere.cli.app import app
-from symcere.cli.finished import explainer_to_serve
+from symcere.cli.finished import explainer_to_serve, say_what_is_not_known
 from symcere.cli.options import Cache, Refit
 from symcere.cli.screen import ScreenWatch, interruptible
 from symcere.errors import ConfigError
@@ -119,6 +119,8 @@ def _bundle_of(folder: Path, cache: Path, console: Console, *, refit: bool) -> P
         with interruptible(), ScreenWatch(quiet=False) as watch:
             explainer = explainer_to_serve(run, cache, watch, refit=refit)
         write_bundle(explainer, run.reviews.items, bundle)
+    if not refit:
+        say_what_is_not_known(run, console)
     return bundle
 
 

@@ -259,4 +259,4 @@ class SymcereModel(nn.Module):
     def known_mass(self, user: Int[Tensor, " batch"], item: Int[Tensor, " batch"], known: Known) -> float:
         """Share of softmax mass that the mask removes from the graph-graph term of a batch."""
         g = self._graph()
-        return known_mass(g[user], g[item + self.n_users], known, self.softmax_temperature)
+        return known_mass(g[user], g[item + self.n_users], known, self.softmax_temperature, unit=self.unit)
