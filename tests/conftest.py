@@ -1,13 +1,15 @@
 """Fixtures, and run-time shape checks of everything that carries shape annotations."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is there; on data so small, threads wait for one another
+
 import sys
 from pathlib import Path
 
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # on data as small as these, threads wait for one another
 settings.register_profile("patient", deadline=None)  # the first call imports, and other work shares the machine
 settings.load_profile("patient")
 
