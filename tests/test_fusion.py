@@ -18,7 +18,7 @@ from symcere.training import fusion, loop
 from symcere.training.checkpoint import checkpointing
 from symcere.training.fusion import LADDERS, check_text
 from symcere.training.loop import _gradients
-from symcere.training.tuning import ndcg_of_users, valid_ndcg
+from symcere.training.tuning import OfUsers, ndcg_of_users, of_users, valid_ndcg
 from test_checkpoint import same
 from test_learned import VARIANTS, fit
 
@@ -43,25 +43,37 @@ def noise_of(split: sc.Split) -> TextFeatures:
     return TextFeatures(*sides, "noise", "noise")
 
 
-def scripted(monkeypatch, means, louder=None):
+def scripted(monkeypatch, means, louder=None, log_ranks=None):
     """Let valid say these means, of weights counted once, then of each asked for; returns what was asked for.
 
     Gains over those counted once have a standard error of 0.002, but ten times that for those counted `louder` times.
+    Ranks are the same for all but those whose mean log is given.
     """
-    asked, noise = [], np.tile([0.01, -0.01], 50)
+    asked, noise, ranks = [], np.tile([0.01, -0.01], 50), {1: 3.0, **(log_ranks or {})}
 
     def joined(system, towers, parts, times):
         asked.append(times)
         return dataclasses.replace(system, temperature=times)  # something to know it by
 
-    def at_best_dial(other, *more):
-        return other, np.full(100, means[other.temperature]) + noise * (19 if other.temperature == louder else 1)
+    def of_users(other, dials, *more):
+        once = other is first
+        times = 1 if once else other.temperature
+        ndcg = np.full(100, means[times]) + noise * (-1 if once else 19 if times == louder else 1)
+        log_rank = np.full(100, ranks.get(times, 3.0)) + noise * (1 if once else -1)
+        worse = np.full(100, 9.0)  # a dial that nobody wants
+        return OfUsers(np.stack([ndcg, ndcg - 1]), np.stack([worse, log_rank]))
+
+    first = None
+
+    def check(system, *more):
+        nonlocal first
+        first = system
+        return check_text(system, *more)
 
     monkeypatch.setattr(fusion, "_joined", joined)
-    monkeypatch.setattr(fusion, "at_best_dial", at_best_dial)
     monkeypatch.setattr(fusion, "_parts_of", lambda *more: None)
-    monkeypatch.setattr(fusion, "ndcg_of_users", lambda *more: np.full((1, 100), means[1]) - noise)
-    return asked
+    monkeypatch.setattr(fusion, "of_users", of_users)
+    return asked, check
 
 
 @pytest.mark.parametrize(
@@ -78,21 +90,64 @@ def scripted(monkeypatch, means, louder=None):
 def test_each_ladder_is_climbed_while_valid_rises_and_clear_gains_alone_are_taken(
     model, split, text, monkeypatch, means, asked, chosen
 ):
-    found = scripted(monkeypatch, means)
-    best = check_text(model, split.train, text, split.valid, DIALS)
+    found, check = scripted(monkeypatch, means)
+    best = check(model, split.train, text, split.valid, DIALS)
     assert found == asked
     assert best is model if chosen == 1 else best.temperature == chosen
 
 
+@pytest.mark.parametrize(
+    ("means", "log_ranks", "asked", "chosen"),
+    [
+        ({1: 0.3, 1 / 2: 0.301, 1 / 4: 0.2}, {1 / 2: 2.9959}, [1 / 2, 1 / 4], 1 / 2),
+        ({1: 0.3, 1 / 2: 0.301, 1 / 4: 0.2}, {1 / 2: 2.9961}, [1 / 2, 1 / 4], 1),  # 1.95 standard errors
+        ({1: 0.3, 1 / 2: 0.301, 1 / 4: 0.2}, {1 / 2: 3.1}, [1 / 2, 1 / 4], 1),
+        # ranks rise clearly all the way: the best of it by NDCG is taken, though NDCG falls in between
+        (
+            {1: 0.3, 1 / 2: 0.299, 1 / 4: 0.301, 1 / 8: 0.2, 1 / 64: 0.302},
+            dict.fromkeys(LADDERS[0], 2.9),
+            [*LADDERS[0]],
+            1 / 64,
+        ),
+        # ranks alone decide nothing
+        ({1: 0.3, **dict.fromkeys((*LADDERS[0], 2), 0.299)}, dict.fromkeys(LADDERS[0], 2.9), [*LADDERS[0], 2], 1),
+        ({1: 0.3, 1 / 2: 0.2, 2: 0.301, 4: 0.2}, {2: 2.9}, [1 / 2, 2, 4], 2),
+        # clear at any step of the ladder, though that step is not the one that is taken; not on the other ladder
+        ({1: 0.3, 1 / 2: 0.299, 1 / 4: 0.301, 1 / 8: 0.2}, {1 / 2: 2.9}, [1 / 2, 1 / 4, 1 / 8], 1 / 4),
+        ({1: 0.3, 1 / 2: 0.299, 1 / 4: 0.2, 2: 0.301, 4: 0.2}, {1 / 2: 2.9}, [1 / 2, 1 / 4, 2, 4], 1),
+    ],
+)
+def test_ranks_over_all_items_may_make_a_direction_clear(
+    model, split, text, monkeypatch, means, log_ranks, asked, chosen
+):
+    found, check = scripted(monkeypatch, means, log_ranks=log_ranks)
+    best = check(model, split.train, text, split.valid, DIALS)
+    assert found == asked
+    assert best is model if chosen == 1 else (best.temperature, best.popularity_weight) == (chosen, DIALS[0])
+
+
+def test_ranks_are_those_among_all_that_is_ranked(split, model):
+    system = model.with_popularity_weight(0.3)
+    found = of_users(system, [0.3, 2.5], split.train, split.valid)
+    assert np.array_equal(found.ndcg, ndcg_of_users(system, [0.3, 2.5], split.train, split.valid))
+    for dial, log_rank in zip((0.3, 2.5), found.log_rank, strict=True):
+        for place, user in enumerate(np.unique(split.valid.user)):
+            score = system.with_popularity_weight(dial).score(np.array([user]))[0].astype(float)
+            score[split.train.item[split.train.user == user]] = -np.inf
+            items = split.valid.item[split.valid.user == user]
+            ranks = [1 + (score > score[item]).sum() + (score[:item] == score[item]).sum() for item in items]
+            assert log_rank[place] == pytest.approx(np.mean(np.log(ranks)))
+
+
 @pytest.mark.parametrize(("first", "chosen"), [(0.3041, 1 / 4), (0.3039, None)])
 def test_the_best_of_a_direction_is_taken_that_is_clear_at_any_step(model, split, text, monkeypatch, first, chosen):
-    scripted(monkeypatch, {1: 0.3, 1 / 2: first, 1 / 4: 0.31, 1 / 8: 0.2}, louder=1 / 4)
-    best = check_text(model, split.train, text, split.valid, DIALS)
+    _, check = scripted(monkeypatch, {1: 0.3, 1 / 2: first, 1 / 4: 0.31, 1 / 8: 0.2}, louder=1 / 4)
+    best = check(model, split.train, text, split.valid, DIALS)
     assert best.temperature == (chosen or model.temperature)
 
 
 def test_valid_is_not_asked_where_there_is_no_text_or_no_weight_of_it(model, split, text, monkeypatch):
-    asked = scripted(monkeypatch, dict.fromkeys((1, *LADDERS[0], *LADDERS[1]), 0.3))
+    asked, check = scripted(monkeypatch, dict.fromkeys((1, *LADDERS[0], *LADDERS[1]), 0.3))
     none = TextFeatures(np.zeros_like(text.user), np.zeros_like(text.item), "none", "none")
     assert check_text(model, split.train, none, split.valid, DIALS) is model
     weightless = dataclasses.replace(model, towers=model.towers.counting_text(0.0))
@@ -100,7 +155,7 @@ def test_valid_is_not_asked_where_there_is_no_text_or_no_weight_of_it(model, spl
     unknown = dataclasses.replace(model, towers=None)
     assert check_text(unknown, split.train, text, split.valid, DIALS) is unknown
     assert not asked
-    check_text(model, split.train, text, split.valid, DIALS)
+    check(model, split.train, text, split.valid, DIALS)
     assert asked
 
 

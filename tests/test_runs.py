@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -91,9 +92,14 @@ def test_a_study_is_a_table_a_sentence_and_a_figure(script, tmp_path, monkeypatc
     parts = [*studies.mask([place]), *studies.popularity([place])]
     text = studies.page_of(parts)
     assert "## The history mask: World" in text
-    masked, dialled = parts
+    masked, everywhere, dialled = parts
     assert [row[0] for row in masked.rows] == ["64", "128"]
     assert all(len(row) == len(part.head) for part in parts for row in part.rows)
+    assert [row[:4] for row in everywhere.rows] == [["World", "1", masked.rows[0][4], masked.rows[0][6]]]
+    gain, p = re.fullmatch(r"([+-]\d\.\d{4}) \(p (?:< )?(\d\.\d{3})\)", everywhere.rows[0][-1]).groups()
+    without, _, with_it = map(float, masked.rows[1][1:4])
+    assert float(gain) == pytest.approx(with_it - without, abs=2e-4)
+    assert 0 <= float(p) <= 1
     by_count, _, by_mass = (float(word.split()[0]) for word in masked.rows[0][-3:])
     assert 0 < by_count < by_mass < 100
     assert {row[0] for row in dialled.rows} == {"symcere", "popularity"}

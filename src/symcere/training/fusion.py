@@ -14,15 +14,15 @@ from symcere.graph import NormAdj, norm_adj, propagate
 from symcere.recommender import Recommender, with_unit_spread
 from symcere.text.features import TextFeatures
 from symcere.towers import Towers
-from symcere.training.tuning import at_best_dial, ndcg_of_users
+from symcere.training.tuning import OfUsers, of_users
 
 LADDERS = ((1 / 2, 1 / 4, 1 / 8, 1 / 64), (2.0, 4.0))
 """How often the weights of all text are counted, instead of once; each ladder is climbed while valid NDCG@10 rises.
 1/64 is as good as nothing for whom the graph knows, and all there is of whom it does not."""
 
 ERRORS = 2.0
-"""Standard errors of the mean gain, over the users of valid, from which on a direction is believed: at any step of a
-ladder, for a short one changes few lists and is sooner told apart from noise than the best one."""
+"""Standard errors of the mean gain, over the users of valid, from which on a direction is believed: in NDCG@10 or in
+the log of the rank, at any step of a ladder, for a short one is sooner told apart from noise than the best one."""
 
 
 def check_text(
@@ -37,7 +37,8 @@ def check_text(
 
     Weights that suit a shop of short histories are too large where histories are long or reviews are noise, and the
     joined vectors are worse then than those of the graph alone. Small data, on which a choice would fit the noise of
-    valid, keeps its weights: nothing there is clearly better.
+    valid, keeps its weights: nothing there is clearly better. What is taken is the best by NDCG@10; whether a
+    direction is clear, the rank over all items says sooner.
 
     Args:
         system: A fitted SymCERE, its dial set.
@@ -56,19 +57,22 @@ def check_text(
     if not (text.user.any() or text.item.any()):  # there is nothing to count
         return system
     parts = _parts_of(towers, text, _graph(train, adj))
-    (values,) = ndcg_of_users(system, [system.popularity_weight], train, valid)
-    best, best_values, is_clear = system, values, False
+    before = of_users(system, [system.popularity_weight, *popularity_weights], train, valid)
     for ladder in LADDERS:
+        best, highest, is_clear = system, before.ndcg[0].mean(), False
         for times in ladder:
             other = _joined(system, towers, parts, times)
-            other, other_values = at_best_dial(other, popularity_weights, train, valid)
-            if other_values.mean() <= best_values.mean():
+            asked = of_users(other, popularity_weights, train, valid)
+            dial = int(asked.ndcg.mean(1).argmax())
+            ndcg, ranks_clearly = asked.ndcg[dial], _is_clear(_log_rank(before) - _log_rank(asked))
+            is_clear |= ranks_clearly or _is_clear(ndcg - before.ndcg[0])
+            if ndcg.mean() > highest:
+                best, highest = other.with_popularity_weight(popularity_weights[dial]), ndcg.mean()
+            elif not ranks_clearly:
                 break
-            best, best_values = other, other_values
-            is_clear |= _is_clear(other_values - values)
         if best is not system:
-            break
-    return best if is_clear else system
+            return best if is_clear else system
+    return system
 
 
 def count_text(
@@ -95,6 +99,11 @@ def count_text(
 def _graph(train: Dataset, adj: NormAdj | None) -> NormAdj:
     """The graph that is at hand, or one made anew."""
     return adj or norm_adj(train.user, train.item, len(train.users), len(train.items))
+
+
+def _log_rank(asked: OfUsers) -> Float[ndarray, " users"]:
+    """Log of the rank with the dial where it is best."""
+    return np.asarray(asked.log_rank[asked.log_rank.mean(1).argmin()])
 
 
 def _is_clear(gain: Float[ndarray, " users"]) -> bool:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,23 @@ _K = 10
 
 def valid_ndcg(system: Scorer, train: Dataset, valid: HeldOut) -> float:
     """Mean NDCG@10 on valid; items seen in train are not ranked. The number that every choice is made by."""
-    return float(_valid_ndcg(lambda user: [system.score(user)], train, valid).mean())
+    return float(_of_places(lambda user: [system.score(user)], train, valid).ndcg.mean())
+
+
+class OfUsers(NamedTuple):
+    """What valid says of a system with the dial at each of some values, user by user; users in ascending order.
+
+    NDCG@10 is what counts, and moves with the few lists whose first ten change. The rank over all items moves with
+    every list, and tells a change from chance by several times as many standard errors.
+
+    Args:
+        ndcg: NDCG@10.
+        log_rank: Mean over the held-out items of a user of the log of their rank among all that is ranked, the best
+            being 1; lower is better.
+    """
+
+    ndcg: Float[ndarray, "dials users"]
+    log_rank: Float[ndarray, "dials users"]
 
 
 def ndcg_of_users(
@@ -42,7 +58,12 @@ def ndcg_of_users(
     Returns:
         A row a dial; users in ascending order.
     """
-    return _valid_ndcg(lambda user: system.scores_at(user, popularity_weights), train, valid)
+    return of_users(system, popularity_weights, train, valid).ndcg
+
+
+def of_users(system: Scored, popularity_weights: Sequence[float], train: Dataset, valid: HeldOut) -> OfUsers:
+    """The same, and the rank over all items."""
+    return _of_places(lambda user: system.scores_at(user, popularity_weights), train, valid)
 
 
 def at_best_dial(
@@ -64,19 +85,19 @@ def at_best_dial(
     return system.with_popularity_weight(popularity_weights[best]), values[best]
 
 
-def _valid_ndcg(
-    scores_of: Callable[[ndarray], Iterable[ndarray]], train: Dataset, valid: HeldOut
-) -> Float[ndarray, "views users"]:
+def _of_places(scores_of: Callable[[ndarray], Iterable[ndarray]], train: Dataset, valid: HeldOut) -> OfUsers:
     """The same under several views of the scores."""
     relevant = valid.matrix
     degree = np.diff(relevant.indptr)
     user = np.repeat(np.arange(len(degree)), degree)
-    ndcg = []
+    asked = degree > 0
+    ndcg, log_rank = [], []
     for place in places(scores_of, user, relevant.indices, train.seen):
         hits = np.zeros((len(degree), _K), dtype=bool)
         hits[user[place < _K], place[place < _K]] = True
-        ndcg.append(metrics.ndcg(hits[degree > 0], degree[degree > 0]))
-    return np.array(ndcg)
+        ndcg.append(metrics.ndcg(hits[asked], degree[asked]))
+        log_rank.append(np.bincount(user, np.log1p(place), len(degree))[asked] / degree[asked])
+    return OfUsers(np.array(ndcg), np.array(log_rank))
 
 
 def choose_popularity_weight(
