@@ -98,6 +98,28 @@ def test_the_command_makes_the_page_once_and_tells_the_answers(finished, symcere
 
 
 @pytest.mark.slow
+def test_a_page_without_umap_is_made_again_once_it_is_installed(finished, page, tmp_path, monkeypatch):
+    from symcere.cli.words import encoding_again
+    from symcere.pipeline import analyse as module
+    from symcere.pipeline.finished import FinishedRun
+    from symcere.pipeline.workspace import Unwatched
+
+    def make():
+        return module.analyse(run, Unwatched(), how=encoding_again(run.encoding), cache=finished / "cache",
+                              command="", n_tested=5, out=tmp_path / "page")  # fmt: skip
+
+    run = FinishedRun.open(finished / "out")
+    monkeypatch.setattr("symcere.analysis.map_page.has_umap", lambda: False)
+    monkeypatch.setattr(module, "has_umap", lambda: False)
+    assert "symcere[umap]" in (make() / "index.html").read_text()
+    monkeypatch.setattr(module, "_controls", None)  # whoever goes on is noticed
+    make()
+    monkeypatch.setattr(module, "has_umap", lambda: True)
+    with pytest.raises(TypeError, match="not callable"):
+        make()
+
+
+@pytest.mark.slow
 def test_without_controls_the_page_says_what_it_cannot_say(finished, page, symcere, tmp_path):
     words = ["analyse", finished / "out", "--cache", finished / "cache", "--no-umap", "--no-controls"]
     code, out, err = symcere(*words, "--out", tmp_path / "page", "--json", "--threads", 1)

@@ -48,6 +48,11 @@ def map_finding(learned: Learned, nodes: Int[ndarray, " nodes"], shape: Shape) -
     )
 
 
+def has_umap() -> bool:
+    """Whether UMAP is installed."""
+    return importlib.util.find_spec("umap") is not None
+
+
 def umap_finding(learned: Learned, nodes: Int[ndarray, " nodes"], seed: int) -> Finding:
     """Figure 1 by UMAP, where that is installed; the finding says so where it is not.
 
@@ -60,7 +65,7 @@ def umap_finding(learned: Learned, nodes: Int[ndarray, " nodes"], seed: int) -> 
         The finding.
     """
     question = "And with near neighbours kept instead of variance? (Figure 1 by UMAP)"
-    if importlib.util.find_spec("umap") is None:
+    if not has_umap():
         answer = 'Not drawn: umap-learn is not installed. pip install "symcere[umap]" adds it.'
         return Finding("map-umap", question, answer, pl.DataFrame({"nodes": [len(nodes)]}))
     from sklearn.neighbors import NearestNeighbors

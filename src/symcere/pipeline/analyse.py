@@ -20,6 +20,7 @@ from symcere.analysis.faithfulness_page import faithfulness_finding
 from symcere.analysis.finding import Finding, Section
 from symcere.analysis.geometry_page import geometry_findings
 from symcere.analysis.learned import Learned
+from symcere.analysis.map_page import has_umap
 from symcere.analysis.mechanism import mechanism_finding
 from symcere.analysis.page import AnalysisPage, write_page
 from symcere.analysis.why import Explainer, Reason
@@ -138,7 +139,7 @@ def analyse(
     began = time.perf_counter()
     folder = out or run.folder / ("analysis" if run.seed == run.about["seeds"][0] else f"analysis-seed{run.seed}")
     keys = [run.manifest(stage)["key"] for stage in ("split", "encode", OURS)]
-    key = digest(code_digest(), keys, controls, umap, n_tested)
+    key = digest(code_digest(), keys, controls, [umap, umap and has_umap()], n_tested)
     standing = read_manifest(folder)
     if standing and standing["key"] == key:
         watch.begin("analyse")
