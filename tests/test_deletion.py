@@ -1,5 +1,7 @@
 """Leaving words out of texts: exact against encoding the text again with a word that nobody knows in their place."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from tests.test_encoders import TEACHER
@@ -150,6 +152,17 @@ def test_profiles_that_are_not_of_words_or_were_made_otherwise_are_refused(split
         Reader.of(split.train, text, [sc.precomputed(tmp_path / "v.npy")])
     with pytest.raises(sc.ConfigError, match="made otherwise"):
         Reader.of(split.train, text, [sc.tfidf_encoder(8)])
+
+
+def test_profiles_that_another_encoder_of_the_same_shape_made_are_refused(split, text):
+    sides = np.where(np.arange(64) % 3, 1, -1).astype(np.float32)  # the same directions, a third of them turned round
+    turned = dataclasses.replace(text, user=text.user * sides, item=text.item * sides)
+    with pytest.raises(
+        sc.ConfigError, match=r"do not give their profiles \(relative difference 1\.\d\d\).*Run again"
+    ):
+        Reader.of(split.train, turned, [sc.tfidf_encoder(64)])
+    with pytest.raises(sc.ConfigError, match="do not give their profiles"):
+        Reader.of(split.train, text, [sc.lift_encoder(64)])
 
 
 def test_features_are_saved_and_loaded_with_what_conditioned_them(split, tmp_path):

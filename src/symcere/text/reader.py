@@ -26,6 +26,9 @@ from symcere.text.profiles import Weighting, review_weights
 from symcere.text.sentence import FittedSentence
 from symcere.text.tfidf import FittedTfidf, TermVectors
 
+_ASKED = 16  # users whose profiles are made again
+_AGREE = 0.1  # how far, of their length, they may be from what they were: more than the rounding of kept vectors
+
 
 @runtime_checkable
 class Reads(Protocol):
@@ -112,7 +115,7 @@ class Reader:
 
         Raises:
             ConfigError: If the profiles come from vectors of a file, which say nothing of words, or were made
-                otherwise.
+                otherwise: the reviews of a few users are read again.
         """
         known = train.known_reviews
         blocks: list[_Block] = []
@@ -136,7 +139,27 @@ class Reader:
                 f"The encoders give {found} columns in {len(blocks)} blocks, the profiles have {wanted} in "
                 f"{len(features.affines)}: they were made otherwise."
             )
-        return cls(train, tuple(blocks))
+        reader = cls(train, tuple(blocks))
+        reader._check_made(features)
+        return reader
+
+    def _check_made(self, features: TextFeatures) -> None:
+        """Refuse profiles that the reviews of a few users, read again, do not give."""
+        known, shares = self.train.known_reviews, self.shares("user")
+        reads = np.flatnonzero(shares.any(1))
+        users = np.unique(known.user[reads])
+        some = users[np.linspace(0, len(users) - 1, min(len(users), _ASKED)).astype(np.int64)]
+        reviews = reads[np.isin(known.user[reads], some)]
+        made = np.zeros((len(some), features.user.shape[1]))
+        vectors = shares[reviews][:, self.block_of_column] * self.open(reviews).vectors()
+        np.add.at(made, np.searchsorted(some, known.user[reviews]), vectors)
+        wanted = features.user[some]
+        off = np.linalg.norm(made - wanted) / max(float(np.linalg.norm(wanted)), 1e-12)
+        if off > _AGREE:
+            raise ConfigError(
+                f"The reviews of {len(some)} users, read again, do not give their profiles (relative difference "
+                f"{off:.2f}): the encoder is not the one that made them, or an older version did. Run again."
+            )
 
     def save(self, folder: Path) -> None:
         """Write the encoders into an existing folder, ready to read: nothing has to be learned again.

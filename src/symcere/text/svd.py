@@ -24,7 +24,8 @@ def term_directions(weights: csr_array, n: int) -> Float[ndarray, "terms n"]:
         n: How many, at most the shorter side.
 
     Returns:
-        Orthonormal columns, that of the largest singular value first; zero columns where the rank is lower.
+        Orthonormal columns, that of the largest singular value first; zero columns where the rank is lower. The same
+        on every machine, but for rounding.
 
     Source:
         Halko, Martinsson, Tropp: Finding structure with randomness, SIAM Review 2011, algorithm 4.4.
@@ -46,8 +47,18 @@ def term_directions(weights: csr_array, n: int) -> Float[ndarray, "terms n"]:
     squares, turn = squares[::-1][:n], turn[:, ::-1][:, :n]
     found = squares > 1e-7 * max(float(squares[0]), 1e-30)  # below, there is nothing but rounding
     if few_texts:
-        return np.asarray(image @ (turn * found / np.sqrt(np.where(found, squares, 1))).astype(np.float32))
-    return np.asarray(basis @ (turn * found).astype(np.float32))
+        return _turned(image @ (turn * found / np.sqrt(np.where(found, squares, 1))).astype(np.float32))
+    return _turned(basis @ (turn * found).astype(np.float32))
+
+
+def _turned(directions: Float[ndarray, "terms n"]) -> Float[ndarray, "terms n"]:
+    """The directions, each towards the side on which its large entries lie: the sum of its cubes is not negative.
+
+    Which of its two sides a direction takes is rounding, another with every number of threads and every machine; but
+    what is served or explained elsewhere learns them anew, and has to find those that the profiles are made of.
+    """
+    sides = np.where((directions.astype(np.float64) ** 3).sum(0) < 0, -1, 1)
+    return np.asarray(directions * sides.astype(np.float32))
 
 
 def _apart(basis: Float[ndarray, "rows width"]) -> Float[ndarray, "rows width"]:

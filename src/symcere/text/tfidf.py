@@ -28,6 +28,8 @@ from symcere.text.words import terms_of, words
 FITTED_ON = 100_000
 """Reviews at most that terms and SVD are learned from: a random sample of the train texts, or of whole users."""
 
+_VERSION = 2  # of what is learned from the same texts: vectors that are kept of another stand beside these
+
 
 @dataclass(frozen=True)
 class TfidfEncoder(TextEncoder):
@@ -72,7 +74,7 @@ class TfidfEncoder(TextEncoder):
             if corpus.pairs is None:
                 raise DataError("Lift needs to know who wrote each text of which item; these are texts alone.")
             pairs = [digest_array(side) for side in corpus.pairs]
-        fingerprint = digest(self.name, self.text_dim, self.max_terms, corpus.fingerprint, pairs)
+        fingerprint = digest(self.name, self.text_dim, self.max_terms, corpus.fingerprint, pairs, _VERSION)
         return FittedTfidf(corpus, self.text_dim, self.max_terms, fingerprint, self.lifted)
 
 
