@@ -26,7 +26,7 @@ from symcere.text.profiles import Weighting, review_weights
 from symcere.text.sentence import FittedSentence
 from symcere.text.tfidf import FittedTfidf, TermVectors
 
-_ASKED = 16  # users whose profiles are made again
+_ASKED = 16  # users whose profiles are made again: those of the fewest reviews, for some encoders read slowly
 _AGREE = 0.1  # how far, of their length, they may be from what they were: more than the rounding of kept vectors
 
 
@@ -147,8 +147,8 @@ class Reader:
         """Refuse profiles that the reviews of a few users, read again, do not give."""
         known, shares = self.train.known_reviews, self.shares("user")
         reads = np.flatnonzero(shares.any(1))
-        users = np.unique(known.user[reads])
-        some = users[np.linspace(0, len(users) - 1, min(len(users), _ASKED)).astype(np.int64)]
+        users, n_reviews = np.unique(known.user[reads], return_counts=True)
+        some = np.sort(users[np.argsort(n_reviews, kind="stable")[:_ASKED]])
         reviews = reads[np.isin(known.user[reads], some)]
         made = np.zeros((len(some), features.user.shape[1]))
         vectors = shares[reviews][:, self.block_of_column] * self.open(reviews).vectors()
