@@ -192,7 +192,7 @@ def mask(places: Sequence[Place]) -> Iterator[Part]:
         for size, points in gained.items()
     ]
     yield Part(
-        "The history mask: where it helps",
+        "The history mask: all side by side",
         [
             "NDCG@10 with the history mask minus without; p of a paired t over users, each the mean of their seeds, "
             "after Holm over both other masks. The figure has the data by how dense they are."
