@@ -38,7 +38,7 @@ def _parquet() -> bytes:
 
 _TEXTS = (
     AMAZON, YELP, META, line(AMAZON_2023), line(GOOGLE), line(HOTELREC), line(GOODREADS), STEAM, STEAM_USER, LARA,
-    RECBOLE, CSV, CSV.replace(",", ";"), CSV.replace(",", "\t"),
+    RECBOLE, CSV, CSV.replace(",", ";"), CSV.replace(",", "\t"), f"[{AMAZON},\n {YELP}]",
 )  # fmt: skip
 SEEDS = [*(text.encode() for text in _TEXTS), _parquet(), gzip.compress(AMAZON.encode() * 3, mtime=0)]
 """One small file of every kind that is read."""

@@ -17,7 +17,8 @@ from symcere.towers import Towers
 from symcere.training.tuning import OfUsers, of_users
 
 LADDERS = ((1 / 2, 1 / 4, 1 / 8, 1 / 64), (2.0, 4.0))
-"""How often the weights of all text are counted, instead of once; each ladder is climbed while valid NDCG@10 rises.
+"""How often the weights of all text are counted, instead of once; each ladder is climbed while valid NDCG@10 rises,
+or the ranks are clearly better than counted once.
 1/64 is as good as nothing for whom the graph knows, and all there is of whom it does not."""
 
 ERRORS = 2.0
