@@ -48,7 +48,7 @@ class Records:
             buffer[buffer.index(b"[")] = _BLANK
             self._opened = True
         text = np.frombuffer(buffer, dtype=np.uint8)[:filled]
-        at = np.flatnonzero(np.frombuffer(buffer.translate(_MATTERS), dtype=bool)[:filled])
+        at = np.flatnonzero(np.frombuffer(buffer[:filled].translate(_MATTERS), dtype=bool))
         at = at[np.searchsorted(_quotes(text), at) % 2 == 0]
         depth = np.cumsum(_DEEPER[text[at]], dtype=np.int64)
         ends = at[(text[at] == _COMMA) & (depth == 0)]
