@@ -99,8 +99,7 @@ def digest_input(path: str | Path) -> str:
 def holds_array(path: Path) -> bool:
     """Whether a file is a JSON array, whose records are read as lines."""
     with open_input(path) as file:
-        source = igzip.open(file, "rb") if file.peek(2)[:2] == _GZIP else file  # type: ignore[no-untyped-call]
-        return opens_array(source.read(_START))
+        return opens_array(_unpacked(file).read(_START))
 
 
 def is_parquet(path: Path) -> bool:
@@ -159,8 +158,7 @@ def first_and_all(blocks: Iterator[bytes], path: Path) -> tuple[bytes, Iterator[
 def _whole_lines(path: Path, meter: Meter) -> Iterator[bytes]:
     """Fill a buffer with what the file holds, decompressed, and cut it after its last line ending; and so on."""
     with open_input(path) as file:
-        zipped = file.peek(2)[:2] == _GZIP
-        source = igzip.open(file, "rb") if zipped else file  # type: ignore[no-untyped-call]
+        source = _unpacked(file)
         buffer, held, read = bytearray(BLOCK), 0, 0
         records: Records | None = None
         try:
@@ -191,6 +189,11 @@ def _whole_lines(path: Path, meter: Meter) -> Iterator[bytes]:
             )
         if held:
             yield bytes(buffer[:held])
+
+
+def _unpacked(file: io.BufferedReader) -> io.BufferedIOBase:
+    """What a file holds, decompressed."""
+    return igzip.open(file, "rb") if file.peek(2)[:2] == _GZIP else file  # type: ignore[no-untyped-call]
 
 
 def _fill(source: io.BufferedIOBase, buffer: bytearray, held: int) -> int:
