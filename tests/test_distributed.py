@@ -30,6 +30,7 @@ from symcere.evaluation.compare import measure_test as measure_here
 from symcere.graph import norm_adj, shard_of
 from symcere.training.adam import Adam
 from symcere.workers import Workers
+from test_fusion import NOISY, long_histories, noise_of  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray and what it brings along
 
@@ -231,6 +232,18 @@ def test_what_valid_chose_is_learned_on_ray_as_it_is_here(cluster, fitted, tmp_p
         np.testing.assert_allclose(made.user_emb, here.user_emb, atol=0 if n == 1 else 1e-4)
         assert (made.popularity_weight, made.towers.text_times) == (0.6, 0.5)
         assert made.seen.nnz == len(split.train)
+
+
+@pytest.mark.slow
+def test_what_text_is_in_the_way_of_is_learned_once_more_on_ray_as_it_is_here(cluster, long_histories, tmp_path):  # noqa: F811
+    split, text = long_histories, noise_of(long_histories)
+    settings = NOISY.model_copy(update={"max_epochs": 8})
+    how = {"storage": str(tmp_path), "settings": settings, "n_workers": 2}
+    made = cluster.run("fit", _fit, split.train, text, split.valid, how)
+    here = sc.fit(split.train, text, valid=split.valid, settings=settings)
+    assert made.towers.apart
+    assert (made.towers.about, made.popularity_weight) == (here.towers.about, here.popularity_weight)
+    np.testing.assert_allclose(made.user_emb, here.user_emb, atol=1e-4)
 
 
 @pytest.mark.slow

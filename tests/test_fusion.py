@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 import symcere as sc
 from conftest import Silent, reviews_of
@@ -18,8 +19,9 @@ from symcere.training import fusion, loop
 from symcere.training.checkpoint import checkpointing
 from symcere.training.fusion import LADDERS, check_text
 from symcere.training.loop import _gradients
+from symcere.training.progress import Epoch
 from symcere.training.tuning import OfUsers, ndcg_of_users, of_users, valid_ndcg
-from test_checkpoint import same
+from test_checkpoint import killed_at, same, unlike_time
 from test_learned import VARIANTS, fit
 
 DIALS = (0.0, 0.6)
@@ -218,39 +220,124 @@ def test_counted_again_the_vectors_are_those_of_their_towers(split, text, quick,
     Learned(split.train, text, less)  # it joins the towers by a road of its own, and refuses what is not their sum
 
 
-def test_where_reviews_are_noise_and_histories_long_text_counts_less(long_histories):
+NOISY = sc.SymcereSettings(dim=16, batch_size=256, max_epochs=12, valid_every=4)
+
+
+@pytest.fixture(scope="module")
+def apart(long_histories) -> tuple[sc.Recommender, list[Epoch]]:
+    """A fit of which valid says that text is in the way, and what its epochs told."""
+    told: list[Epoch] = []
+    text = noise_of(long_histories)
+    return sc.fit(long_histories.train, text, valid=long_histories.valid, settings=NOISY, on_epoch=told.append), told
+
+
+def noisy(split, on_epoch=None, valid=None, **changes):
+    """The same fit under other settings."""
+    settings = NOISY.model_copy(update=changes)
+    return sc.fit(split.train, noise_of(split), valid=valid or split.valid, settings=settings, on_epoch=on_epoch)
+
+
+def test_where_reviews_are_noise_and_histories_long_text_counts_less(long_histories, apart):
     split = long_histories
-    text = noise_of(split)
-    settings = {"dim": 16, "batch_size": 256, "max_epochs": 15, "valid_every": 5}
-    fits = [
-        sc.fit(split.train, text, valid=split.valid, settings=sc.SymcereSettings(**settings, check_text=check))
-        for check in (False, True)
-    ]
-    assert fits[0].towers.text_times == 1 > fits[1].towers.text_times
-    as_set, checked = (valid_ndcg(system, split.train, split.test) for system in fits)
-    assert checked > 1.1 * as_set
-    no_text = dict.fromkeys(
-        ("text_weight", "propagated_weight", "neighbourhood_weight", "w_cross", "w_intra_text"), 0.0
-    )
-    without = sc.SymcereSettings(**settings, **no_text)
-    alone = sc.fit(split.train, text, valid=split.valid, settings=without)
-    assert checked > 0.9 * valid_ndcg(alone, split.train, split.test)
+    checked, _ = apart
+    as_set = noisy(split, check_text=False)
+    assert as_set.towers.text_times == 1 > checked.towers.text_times
+    assert not as_set.towers.apart
+    no_text = ("text_weight", "propagated_weight", "neighbourhood_weight", "w_cross", "w_intra_text")
+    alone = noisy(split, **dict.fromkeys(no_text, 0.0))
+    on_test = [valid_ndcg(system, split.train, split.test) for system in (as_set, checked, alone)]
+    assert on_test[1] > 1.1 * on_test[0]
+    assert on_test[1] > 0.85 * on_test[2]
 
 
-def test_a_stage_and_the_settings_of_a_page_tell_what_text_was_counted(long_histories, tmp_path):
-    how = sc.SymcereSettings(dim=16, batch_size=256, max_epochs=15, valid_every=5)
+def test_where_text_is_in_the_way_all_is_learned_once_more_without_what_joins_both(long_histories, apart):
+    found, told = apart
+    n_first = sum(not epoch.again for epoch in told)
+    assert 0 < n_first < len(told)
+    assert [epoch.epoch for epoch in told] == list(range(1, len(told) + 1))
+    assert [epoch.again for epoch in told] == sorted(epoch.again for epoch in told)
+    shown = []
+    other = noisy(long_histories, shown.append, w_cross=0.0)  # a setting that asks for it from the start
+    assert same(found, other)
+    assert found.towers.apart
+    assert not other.towers.apart
+    assert found.towers.text_times == other.towers.text_times < 1
+    assert [epoch.terms for epoch in told[n_first:]] == [epoch.terms for epoch in shown]
+    assert [epoch.best_ndcg for epoch in told[n_first:]] == [epoch.best_ndcg for epoch in shown]
+    assert not any(epoch.again for epoch in shown)  # there is nothing to leave out a second time
+    assert Towers.of(found.towers.tensors, found.towers.about).apart
+    assert told[-1].share_of(NOISY.max_epochs) <= 1
+    assert told[n_first - 1].share_of(n_first) == 1
+
+
+def test_of_both_the_better_on_valid_is_taken_and_the_first_of_two_as_good(long_histories, apart, monkeypatch):
+    split, asked = long_histories, []
+
+    def the_first(systems, train, valid):
+        asked.extend(systems)
+        return systems[0], 0.0
+
+    monkeypatch.setattr(loop, "choose", the_first)
+    told = []
+    found = noisy(split, told.append)
+    first, again = asked
+    assert found is first
+    assert not first.towers.apart
+    assert same(again, apart[0])
+    assert first.towers.text_times < 1
+    assert valid_ndcg(again, split.train, split.valid) > valid_ndcg(first, split.train, split.valid)
+    chosen = sc.Chosen.of(found, told)
+    best = max((epoch.valid_ndcg or 0.0, -epoch.epoch) for epoch in told if not epoch.again)
+    assert chosen == sc.Chosen(-best[1], first.popularity_weight, first.towers.text_times, apart=False)
+
+
+def test_what_was_learned_apart_is_learned_so_from_everything_too(long_histories, apart):
+    found, told = apart
+    n_first = sum(not epoch.again for epoch in told)
+    best = max((epoch.valid_ndcg or 0.0, -epoch.epoch) for epoch in told if epoch.again)
+    chosen = sc.Chosen.of(found, told)
+    assert chosen == sc.Chosen(-best[1] - n_first, found.popularity_weight, found.towers.text_times, apart=True)
+    shown = []
+    once_more = noisy(long_histories, shown.append, chosen)  # nothing held out, and else the same
+    assert once_more.towers.apart
+    assert len(shown) == chosen.epochs
+    np.testing.assert_array_equal(once_more.user_emb, found.user_emb)
+    np.testing.assert_array_equal(once_more.item_emb, found.item_emb)
+
+
+@pytest.mark.parametrize("step", [5, 200])
+def test_killed_the_first_or_the_second_time_it_goes_on_to_the_same_bytes(long_histories, apart, tmp_path, step):
+    found, told = apart
+    with killed_at(step, tmp_path):
+        noisy(long_histories, lambda epoch: None)  # who is told is told of the mask too
+    (file,) = tmp_path.iterdir()
+    is_second = torch.load(file, weights_only=True)["first"] is not None
+    assert is_second == (step == 200)
+    shown = []
+    with checkpointing(tmp_path):
+        resumed = noisy(long_histories, shown.append)
+    assert same(resumed, found)
+    assert resumed.towers.about == found.towers.about
+    assert list(map(unlike_time, shown)) == list(map(unlike_time, told))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_and_the_settings_of_a_page_tell_how_text_was_counted(long_histories, apart, tmp_path):
     text, watch = noise_of(long_histories), Silent()
-    _, detail, _ = fit_system(Workspace(tmp_path, watch), ours(how), long_histories, ["key"], text, 0)
-    assert detail["text_times"] < 1
-    assert f"all text counted {detail['text_times']:g} times" in watch.said[-1][1]
-    as_set = detail | {"text_times": 1.0}
+    _, detail, _ = fit_system(Workspace(tmp_path, watch), ours(NOISY), long_histories, ["key"], text, 0)
+    assert (detail["text_times"], detail["apart"]) == (apart[0].towers.text_times, True)
+    note = (
+        f"all text counted {detail['text_times']:g} times: valid is clearly better so, graph and text learned apart"
+    )
+    assert note in watch.said[-1][1]
+    as_set = detail | {"text_times": 1.0, "apart": False}
 
     def settings(*details):
-        return Fitted([(long_histories, {"symcere": {}})], {"symcere": list(details)}, {}, text, []).settings[
-            "symcere"
-        ]
+        fitted = Fitted([(long_histories, {"symcere": {}})], {"symcere": list(details)}, {}, text, [])
+        return fitted.settings["symcere"]
 
-    assert settings(as_set, detail) == detail["settings"] | {"text_times": [1.0, detail["text_times"]]}
+    told = {"text_times": [1.0, detail["text_times"]], "apart": [False, True]}
+    assert settings(as_set, detail) == detail["settings"] | told
     assert settings(as_set, as_set) == detail["settings"]
 
 

@@ -31,6 +31,7 @@ class Towers:
             where there is no such tower.
         neighbourhood_weight: Weight of its cosine beside that of the joined vector.
         text_times: How often valid let all text count; the three weights hold it already.
+        apart: Whether graph and text were learned apart, since text was in the way of the graph.
     """
 
     layer0: Float[ndarray, "nodes dim"]
@@ -43,6 +44,7 @@ class Towers:
     neighbourhood: Float[ndarray, "dim text_dim"] | None = None
     neighbourhood_weight: float = 0.0
     text_times: float = 1.0
+    apart: bool = False
 
     @property
     def dim(self) -> int:
@@ -104,7 +106,7 @@ class Towers:
     def about(self) -> dict[str, Any]:
         """Its other fields, as JSON values."""
         names = ("n_layers", "include_ego", "text_weight", "propagated_weight", "unit", "neighbourhood_weight")
-        return {name: getattr(self, name) for name in (*names, "text_times")}
+        return {name: getattr(self, name) for name in (*names, "text_times", "apart")}
 
     @classmethod
     def of(cls, tensors: Mapping[str, ndarray], about: Mapping[str, Any]) -> "Towers":

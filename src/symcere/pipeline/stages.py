@@ -42,6 +42,8 @@ from symcere.training.tuning import valid_ndcg
 HISTORY = "history.jsonl"
 """What the epochs of a fit showed, in its stage."""
 
+_AS_SET = {"text_times": 1.0, "apart": False}  # what of a fit of SymCERE valid has changed nothing of
+
 
 @dataclass(frozen=True)
 class Splitting:
@@ -283,8 +285,9 @@ def fit_system(
         user = np.unique(split.test.user)
         (folder / "per_user.parquet").write_bytes(_parquet(pl.DataFrame({"user": user, **per_user})))
         towers = fitted.towers if isinstance(fitted, Recommender) else None
-        text_times = towers.text_times if towers else 1.0
+        text_times, apart = (towers.text_times, towers.apart) if towers else (1.0, False)
         counted = "" if text_times == 1 else f", all text counted {text_times:g} times: valid is clearly better so"
+        counted += ", graph and text learned apart" if apart else ""
         return {
             "note": (f"{len(history)} epochs" if history else "fitted") + counted,
             "system": system.name,
@@ -293,6 +296,7 @@ def fit_system(
             "n_candidates": len(system.candidates),
             "popularity_weight": fitted.popularity_weight,
             "text_times": text_times,
+            "apart": apart,
             "valid_ndcg@10": on_valid,
             "device": str(device),
             "fit_seconds": fit_seconds,
@@ -319,8 +323,9 @@ def show_epoch(workspace: Workspace, epoch: Epoch, n_epochs: int, unit: str) -> 
     known = f", valid NDCG@10 {epoch.best_ndcg:.4f}" if epoch.best_ndcg else ""
     masked = f", mask {epoch.known_share:.1%}" if epoch.known_share else ""
     speed = f", {epoch.interactions_per_second:,.0f} interactions/s"
-    note = f"{epoch.epoch:,}/{n_epochs:,} {unit}, loss {epoch.loss:.3f}{known}{masked}{speed}"
-    workspace.watch.progress("", epoch.epoch / n_epochs, note)
+    again = ", once more with graph and text apart" if epoch.again else ""
+    note = f"{epoch.epoch:,}/{n_epochs:,} {unit}{again}, loss {epoch.loss:.3f}{known}{masked}{speed}"
+    workspace.watch.progress("", epoch.share_of(n_epochs), note)
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -366,13 +371,13 @@ class Fitted:
     def settings(self) -> dict[str, dict[str, Any]]:
         """System -> the settings that it was fitted under; those of each seed where they differ.
 
-        Where valid let all text count less or more under some seed, that is told of each.
+        Where valid let all text count less or more, or be learned apart, under some seed, that is told of each.
         """
         found: dict[str, dict[str, Any]] = {}
         for name in self.names:
             first, *others = each = [detail["settings"] for detail in self.details[name]]
-            times = [detail["text_times"] for detail in self.details[name]]
-            counted = {"text_times": times} if any(time != 1 for time in times) else {}
+            asked = {key: [detail[key] for detail in self.details[name]] for key in _AS_SET}
+            counted = {key: values for key, values in asked.items() if set(values) != {_AS_SET[key]}}
             found[name] = (first if all(other == first for other in others) else {"by_seed": each}) | counted
         return found
 

@@ -300,7 +300,7 @@ def _run_trial(
     for step, each in enumerate(data):
 
         def on_epoch(epoch: Epoch, step: int = step) -> None:
-            on_share((step + epoch.epoch / system.max_epochs) / len(data))
+            on_share((step + epoch.share_of(system.max_epochs)) / len(data))
 
         try:
             fitted = system.fit(each.split.train, each.split.valid, each.text, settings, each.seed, on_epoch)

@@ -101,6 +101,17 @@ def count_text(
     return _joined(system, towers, _parts_of(towers, text, _graph(train, adj)), times)
 
 
+def counts_less(system: Recommender) -> bool:
+    """Whether valid let all text of a system count less than its weights say."""
+    return system.towers is not None and system.towers.text_times < 1
+
+
+def learned_apart(system: Recommender) -> Recommender:
+    """The system, which says of itself that its graph and its text were learned apart."""
+    assert system.towers is not None  # the caller fitted SymCERE
+    return dataclasses.replace(system, towers=dataclasses.replace(system.towers, apart=True))
+
+
 def _graph(train: Dataset, adj: NormAdj | None) -> NormAdj:
     """The graph that is at hand, or one made anew."""
     return adj or norm_adj(train.user, train.item, len(train.users), len(train.items))

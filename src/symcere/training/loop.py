@@ -30,7 +30,7 @@ from symcere.training.batches import Batch, SeenPairs, batches, in_groups
 from symcere.training.checkpoint import current_checkpoints, random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.device import current_device, gathers_bfloat16, multiplies_bfloat16
-from symcere.training.fusion import check_text, count_text
+from symcere.training.fusion import check_text, count_text, counts_less, learned_apart
 from symcere.training.known import Mask
 from symcere.training.progress import (
     Chosen,
@@ -43,7 +43,7 @@ from symcere.training.progress import (
     saved_state,
 )
 from symcere.training.text import on_sphere, profiles, told, without_own
-from symcere.training.tuning import choose_popularity_weight, some_users
+from symcere.training.tuning import choose, choose_popularity_weight, some_users
 from symcere.workers import current_workers
 
 _LARGE_GRAPH = 32_768  # nodes, whose vectors of 64 numbers take 8 MiB
@@ -65,7 +65,8 @@ def fit(
     """Fit SymCERE: graph and text tower on the unit sphere, joined by the symmetric NCE with history mask.
 
     Epoch and popularity dial are chosen together by NDCG@10 on valid, and then whether text counts as much as its
-    weights say (`check_text`). Test is not a parameter. Under the setting
+    weights say (`check_text`). Where it clearly has to count less, all is learned once more without the term that
+    joins graph and text, and the better of both on valid is taken. Test is not a parameter. Under the setting
     `leave_one_out`, the review of a pair is taken out of the profiles of its user and item whenever the pair is
     learned from: at test time there is no such review either.
 
@@ -102,27 +103,35 @@ def fit(
         True
     """
     settings = settings or SymcereSettings()
+    apart = settings.model_copy(update={"w_cross": 0.0}).weights
     model = symcere_model(train, text, settings, torch_generator(seed))
 
-    def finish(system: Recommender, deciding: HeldOut | Chosen) -> Recommender:
+    def finish(system: Recommender, deciding: HeldOut | Chosen, weights: Mapping[str, float]) -> Recommender:
         adj = model.graph.adj
         at_hand = adj if isinstance(adj, NormAdj) and not adj.values.is_cuda else None
         adj.spare.clear()  # of the steps; what is asked now is float32
+        if weights is apart:
+            system = learned_apart(system)
         if isinstance(deciding, Chosen):
             return count_text(system, train, text, deciding.text_times, at_hand)
         return check_text(system, train, text, deciding, settings.popularity_weights, at_hand)
 
+    def again(system: Recommender) -> dict[str, float] | None:
+        return apart if settings.w_cross and counts_less(system) else None
+
+    chosen = isinstance(valid, Chosen)
     return optimise(
         model,
         train,
         valid,
         settings,
-        weights=settings.weights,
+        weights=apart if isinstance(valid, Chosen) and valid.apart else settings.weights,
         mask=settings.mask,
         known_mass=model.known_mass,
         seed=seed,
         on_epoch=on_epoch,
-        finish=finish if settings.check_text or isinstance(valid, Chosen) else None,
+        finish=finish if settings.check_text or chosen else None,
+        again=again if settings.check_text and not chosen else None,
     )
 
 
@@ -228,7 +237,8 @@ def optimise(
     mask: Mask = "none",
     known_mass: KnownMass | None = None,
     on_epoch: OnEpoch | None = None,
-    finish: Callable[[Recommender, HeldOut | Chosen], Recommender] | None = None,
+    finish: Callable[[Recommender, HeldOut | Chosen, Mapping[str, float]], Recommender] | None = None,
+    again: Callable[[Recommender], Mapping[str, float] | None] | None = None,
 ) -> Recommender:
     """Step Adam on the weighted terms of a model until valid NDCG@10 stops rising.
 
@@ -245,7 +255,10 @@ def optimise(
         mask: Which in-batch pairs denominators leave out.
         known_mass: What that removes, for the log; 0 where there is no mask.
         on_epoch: Called after each epoch.
-        finish: What becomes of the recommender of the best epoch, by the part of valid that chose it, or by `valid`.
+        finish: What becomes of the recommender of the best epoch, by the part of valid that chose it, or by `valid`,
+            and by the weights that it was learned under.
+        again: Asked of what that gives: the weights under which all is learned once more from the same initial
+            values, or None. The better of both on valid is taken then.
 
     Returns:
         The recommender of the best epoch, its dial set.
@@ -269,75 +282,94 @@ def optimise(
     else:
         seen, deciding = known_matrix(train, deciding), some_users(deciding, schedule.valid_users, seed)
     pairs = SeenPairs(train)
+    initial = [parameter.detach().clone() for parameter in model.parameters()] if again else []
     at = Progress()
     if checkpoints:
         checkpoints.begin()
         if saved := checkpoints.load(key):
             at = restored(saved, model, optimiser, draws, train, seen)
+            if again and at.first:
+                weights = again(at.first) or weights
             for earlier in at.told if on_epoch else ():
                 on_epoch(earlier)  # type: ignore[misc]
     spare = Spare()
     began = time.perf_counter() - at.seconds
-    for epoch in range(at.epoch, n_epochs + 1):
-        if at.is_over(schedule):
-            break
-        epoch_draws, n_done = draws.bit_generator.state, len(at.steps)
-        epoch_began, n_learned = time.perf_counter(), 0
-        drawn = batches(train, schedule.batch_size, mask, draws, pairs)
-        for number, group in enumerate(in_groups(drawn, schedule.batches_per_step(len(train)))):
-            if number < n_done:
-                continue  # learned from before the fit was killed
-            due = checkpoints is not None and bool(workers.told([checkpoints.due])[0])
-            streams = random_state(model, epoch_draws) if due else None
-            optimiser.zero_grad()
-            step = _gradients(model, [batch.to(device) for batch in group], weights, spare)
-            _check_finite(step, epoch, checkpoints.file(key) if checkpoints else None)
-            if checkpoints and streams:  # before the step: these parameters are known to give a finite loss
-                at.seconds = time.perf_counter() - began
-                checkpoints.save(key, {"key": key, "random": streams, **saved_state(at, model, optimiser)})
-            optimiser.step()
-            at.steps.append(step)
-            n_learned += sum(len(batch.user) for batch in group)
-        speed = n_learned / (time.perf_counter() - epoch_began)
-        validated: tuple[float, float] | None = None
-        if isinstance(deciding, HeldOut) and (epoch % schedule.valid_every == 0 or epoch == n_epochs):
-            system, ndcg = choose_popularity_weight(
-                recommender_of(model, train, seen), train, deciding, schedule.popularity_weights, workers
+
+    while True:
+        while at.epoch <= n_epochs and not at.is_over(schedule):
+            epoch_draws, n_done = draws.bit_generator.state, len(at.steps)
+            epoch_began, n_learned = time.perf_counter(), 0
+            drawn = batches(train, schedule.batch_size, mask, draws, pairs)
+            for number, group in enumerate(in_groups(drawn, schedule.batches_per_step(len(train)))):
+                if number < n_done:
+                    continue  # learned from before the fit was killed
+                due = checkpoints is not None and bool(workers.told([checkpoints.due])[0])
+                streams = random_state(model, epoch_draws) if due else None
+                optimiser.zero_grad()
+                step = _gradients(model, [batch.to(device) for batch in group], weights, spare)
+                _check_finite(step, at.epoch, checkpoints.file(key) if checkpoints else None)
+                if checkpoints and streams:  # before the step: these parameters are known to give a finite loss
+                    at.seconds = time.perf_counter() - began
+                    checkpoints.save(key, {"key": key, "random": streams, **saved_state(at, model, optimiser)})
+                optimiser.step()
+                at.steps.append(step)
+                n_learned += sum(len(batch.user) for batch in group)
+            speed = n_learned / (time.perf_counter() - epoch_began)
+            validated: tuple[float, float] | None = None
+            if isinstance(deciding, HeldOut) and (at.epoch % schedule.valid_every == 0 or at.epoch == n_epochs):
+                system, ndcg = choose_popularity_weight(
+                    recommender_of(model, train, seen), train, deciding, schedule.popularity_weights, workers
+                )
+                validated = (ndcg, system.popularity_weight)
+                if at.best is None or ndcg > at.best[0]:
+                    at.best = (ndcg, at.epoch, system)
+            mean = {name: float(np.mean([step[name] for step in at.steps])) for name in at.steps[0]}
+            showed = Epoch(
+                epoch=len(at.told) + 1,
+                seconds=time.perf_counter() - began,
+                interactions_per_second=speed,
+                terms={name: mean[name] for name in mean if name not in _BESIDE},
+                loss=mean["loss"],
+                grad_norm=mean["grad_norm"],
+                known_share=mean["known_share"],
+                known_mass=_mass(known_mass, group[-1].to(device))
+                if known_mass and (on_epoch or workers.size > 1)
+                else 0.0,
+                valid_ndcg=validated[0] if validated else None,
+                popularity_weight=validated[1] if validated else None,
+                best_ndcg=at.best[0] if at.best else None,
+                again=at.first is not None,
             )
-            validated = (ndcg, system.popularity_weight)
-            if at.best is None or ndcg > at.best[0]:
-                at.best = (ndcg, epoch, system)
-        mean = {name: float(np.mean([step[name] for step in at.steps])) for name in at.steps[0]}
-        showed = Epoch(
-            epoch=epoch,
-            seconds=time.perf_counter() - began,
-            interactions_per_second=speed,
-            terms={name: mean[name] for name in mean if name not in _BESIDE},
-            loss=mean["loss"],
-            grad_norm=mean["grad_norm"],
-            known_share=mean["known_share"],
-            known_mass=_mass(known_mass, group[-1].to(device))
-            if known_mass and (on_epoch or workers.size > 1)
-            else 0.0,
-            valid_ndcg=validated[0] if validated else None,
-            popularity_weight=validated[1] if validated else None,
-            best_ndcg=at.best[0] if at.best else None,
-        )
-        at.epoch, at.steps = epoch + 1, []
-        at.told.append(showed)
-        if on_epoch:
-            on_epoch(showed)
-    optimiser.zero_grad()
-    spare.clear()  # what steps needed is memory that `finish` may take
-    if isinstance(deciding, Chosen):
-        best = recommender_of(model, train, seen).with_popularity_weight(deciding.popularity_weight)
-    else:
-        assert at.best is not None  # the last epoch is always validated
-        best = at.best[2]
-    best = finish(best, deciding) if finish else best
+            at.epoch, at.steps = at.epoch + 1, []
+            at.told.append(showed)
+            if on_epoch:
+                on_epoch(showed)
+        optimiser.zero_grad()
+        spare.clear()  # what steps needed is memory that `finish` may take
+        if isinstance(deciding, Chosen):
+            best = recommender_of(model, train, seen).with_popularity_weight(deciding.popularity_weight)
+        else:
+            assert at.best is not None  # the last epoch is always validated
+            best = at.best[2]
+        best = finish(best, deciding, weights) if finish else best
+        others = again(best) if again and not at.first else None
+        if not others:
+            break
+        at.begin_again(best)
+        weights, draws, optimiser = others, rng.stream(seed, "batches"), _begun_again(model, initial, schedule)
+    if at.first and isinstance(deciding, HeldOut):
+        best, _ = choose([at.first, best], train, deciding)
     if checkpoints:
         checkpoints.remove(key)
     return best
+
+
+def _begun_again(model: Model, initial: Sequence[Tensor], schedule: Schedule) -> Adam:
+    """Put the parameters back to their initial values; returns an optimiser that has not moved them yet."""
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), initial, strict=True):
+            parameter.copy_(value)
+    return Adam(model.parameters(), schedule.learning_rate)
 
 
 def _contents(model: Model, train: Dataset, valid: HeldOut | Chosen) -> list[Any]:

@@ -37,6 +37,8 @@ class Epoch:
         valid_ndcg: NDCG@10 on valid at the best dial; None where this epoch was not validated.
         popularity_weight: That dial.
         best_ndcg: The best valid NDCG@10 so far.
+        again: Whether all is learned once more, graph and text apart; `best_ndcg` is of this second time then, and
+            `epoch` counts on.
     """
 
     epoch: int
@@ -50,6 +52,11 @@ class Epoch:
     valid_ndcg: float | None
     popularity_weight: float | None
     best_ndcg: float | None
+    again: bool = False
+
+    def share_of(self, n_epochs: int) -> float:
+        """Share of the fit that is over, if it takes so many epochs, or twice as many."""
+        return self.epoch / (2 * n_epochs if self.again else n_epochs)
 
 
 OnEpoch = Callable[[Epoch], None]
@@ -63,11 +70,13 @@ class Chosen:
         epochs: How many epochs are learned; an epoch of more interactions has more steps.
         popularity_weight: Where the dial stands.
         text_times: How often all text counts (`check_text`).
+        apart: Whether graph and text are learned apart: without the term that joins them.
     """
 
     epochs: int
     popularity_weight: float
     text_times: float = 1.0
+    apart: bool = False
 
     @classmethod
     def of(cls, system: Recommender, told: Sequence[Epoch]) -> "Chosen":
@@ -83,12 +92,13 @@ class Chosen:
         Raises:
             ConfigError: If no epoch was validated.
         """
-        validated = [epoch for epoch in told if epoch.valid_ndcg is not None]
+        times, apart = (system.towers.text_times, system.towers.apart) if system.towers else (1.0, False)
+        its_own = [epoch for epoch in told if epoch.again == apart]
+        validated = [epoch for epoch in its_own if epoch.valid_ndcg is not None]
         if not validated:
             raise ConfigError("No epoch of this fit was validated. Pass what it told on_epoch, all of it.")
         best = max(validated, key=lambda epoch: epoch.valid_ndcg or 0.0)  # the earlier wins a tie
-        times = system.towers.text_times if system.towers else 1.0
-        return cls(best.epoch, system.popularity_weight, times)
+        return cls(best.epoch - its_own[0].epoch + 1, system.popularity_weight, times, apart)
 
 
 def identity_of(valid: HeldOut | Chosen) -> list[Any]:
@@ -106,6 +116,8 @@ class Progress:
         best: Valid NDCG@10, epoch and system of the best validation.
         told: The epochs before.
         seconds: Since training began, at the last checkpoint.
+        first: What was learned the first time, where all is learned once more; epochs begin at 1 again, what they
+            tell counts on.
     """
 
     epoch: int = 1
@@ -113,6 +125,11 @@ class Progress:
     best: tuple[float, int, Recommender] | None = None
     told: list[Epoch] = field(default_factory=list)
     seconds: float = 0.0
+    first: Recommender | None = None
+
+    def begin_again(self, first: Recommender) -> None:
+        """Keep what was learned, and begin with the first epoch."""
+        self.first, self.epoch, self.best = first, 1, None
 
     def is_over(self, schedule: Schedule) -> bool:
         """Whether patience ended at the end of the last epoch."""
@@ -121,24 +138,15 @@ class Progress:
 
 def saved_state(at: Progress, model: Model, optimiser: Adam) -> dict[str, Any]:
     """The state of a fit as plain values and tensors, but for its random streams."""
-    towers = at.best and at.best[2].towers
-    best = at.best and {
-        "ndcg": at.best[0],
-        "epoch": at.best[1],
-        "user_emb": torch.from_numpy(at.best[2].user_emb),
-        "item_emb": torch.from_numpy(at.best[2].item_emb),
-        "temperature": at.best[2].temperature,
-        "popularity_weight": at.best[2].popularity_weight,
-        "towers": towers and {name: torch.from_numpy(array) for name, array in towers.tensors.items()},
-    }
     return {
         "parameters": [parameter.detach() for parameter in model.parameters()],
         "optimiser": optimiser.state(),
         "epoch": at.epoch,
         "steps": at.steps,
-        "best": best,
+        "best": at.best and {"ndcg": at.best[0], "epoch": at.best[1], "system": _saved_system(at.best[2])},
         "told": [asdict(told) for told in at.told],
         "seconds": at.seconds,
+        "first": at.first and _saved_system(at.first),
     }
 
 
@@ -156,27 +164,41 @@ def restored(
             parameter.copy_(was)
     optimiser.restore(saved["optimiser"])
     set_random_state(model, draws, saved["random"])
-    best, system = saved["best"], None
-    if best:
-        system = recommender_of(model, train, seen)
-        towers = system.towers
-        if towers:
-            tensors = {name: tensor.numpy() for name, tensor in best["towers"].items()}
-            towers = Towers.of(tensors, towers.about)
-        system = dataclasses.replace(
-            system,
-            user_emb=best["user_emb"].numpy(),
-            item_emb=best["item_emb"].numpy(),
-            temperature=best["temperature"],
-            popularity_weight=best["popularity_weight"],
-            towers=towers,
-        )
+    best, first = saved["best"], saved["first"]
     return Progress(
         epoch=saved["epoch"],
         steps=saved["steps"],
-        best=(best["ndcg"], best["epoch"], system) if system else None,
+        best=(best["ndcg"], best["epoch"], _restored_system(best["system"], model, train, seen)) if best else None,
         told=[Epoch(**told) for told in saved["told"]],
         seconds=saved["seconds"],
+        first=_restored_system(first, model, train, seen) if first else None,
+    )
+
+
+def _saved_system(system: Recommender) -> dict[str, Any]:
+    """What a fit changes of a recommender, as plain values and tensors."""
+    towers = system.towers
+    arrays = towers and {name: torch.from_numpy(array) for name, array in towers.tensors.items()}
+    return {
+        "user_emb": torch.from_numpy(system.user_emb),
+        "item_emb": torch.from_numpy(system.item_emb),
+        "temperature": system.temperature,
+        "popularity_weight": system.popularity_weight,
+        "towers": towers and {"tensors": arrays, "about": towers.about},
+    }
+
+
+def _restored_system(saved: Mapping[str, Any], model: Model, train: Dataset, seen: csr_array) -> Recommender:
+    """The recommender that `_saved_system` was given."""
+    towers = saved["towers"]
+    return dataclasses.replace(
+        recommender_of(model, train, seen),
+        user_emb=saved["user_emb"].numpy(),
+        item_emb=saved["item_emb"].numpy(),
+        temperature=saved["temperature"],
+        popularity_weight=saved["popularity_weight"],
+        towers=towers
+        and Towers.of({name: tensor.numpy() for name, tensor in towers["tensors"].items()}, towers["about"]),
     )
 
 
