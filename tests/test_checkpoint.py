@@ -97,6 +97,7 @@ def test_wherever_it_is_killed(split, text, quick, tmp_path, monkeypatch, step, 
 
 
 def test_a_damaged_checkpoint_and_that_of_another_fit_are_not_taken(split, text, quick, tmp_path):
+    quick = quick.model_copy(update={"max_epochs": 3})
     whole = sc.fit(split.train, text, valid=split.valid, settings=quick)
     with killed_at(5, tmp_path):
         sc.fit(split.train, text, valid=split.valid, settings=quick)

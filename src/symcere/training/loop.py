@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,8 +32,8 @@ from symcere.training.device import current_device, gathers_bfloat16, multiplies
 from symcere.training.fusion import check_text, count_text, counts_less, learned_apart
 from symcere.training.known import Mask
 from symcere.training.progress import (
+    BESIDE,
     Chosen,
-    Epoch,
     OnEpoch,
     Progress,
     identity_of,
@@ -47,7 +46,6 @@ from symcere.training.tuning import choose, choose_popularity_weight, some_users
 from symcere.workers import current_workers
 
 _LARGE_GRAPH = 32_768  # nodes, whose vectors of 64 numbers take 8 MiB
-_BESIDE = ("loss", "grad_norm", "known_share")  # what the log of a step holds beside the terms
 
 KnownMass = Callable[[Tensor, Tensor, Known], float]
 """(user, item, known) of a batch -> share of softmax mass that the mask removes."""
@@ -294,7 +292,6 @@ def optimise(
                 on_epoch(earlier)  # type: ignore[misc]
     spare = Spare()
     began = time.perf_counter() - at.seconds
-
     while True:
         while at.epoch <= n_epochs and not at.is_over(schedule):
             epoch_draws, n_done = draws.bit_generator.state, len(at.steps)
@@ -323,25 +320,9 @@ def optimise(
                 validated = (ndcg, system.popularity_weight)
                 if at.best is None or ndcg > at.best[0]:
                     at.best = (ndcg, at.epoch, system)
-            mean = {name: float(np.mean([step[name] for step in at.steps])) for name in at.steps[0]}
-            showed = Epoch(
-                epoch=len(at.told) + 1,
-                seconds=time.perf_counter() - began,
-                interactions_per_second=speed,
-                terms={name: mean[name] for name in mean if name not in _BESIDE},
-                loss=mean["loss"],
-                grad_norm=mean["grad_norm"],
-                known_share=mean["known_share"],
-                known_mass=_mass(known_mass, group[-1].to(device))
-                if known_mass and (on_epoch or workers.size > 1)
-                else 0.0,
-                valid_ndcg=validated[0] if validated else None,
-                popularity_weight=validated[1] if validated else None,
-                best_ndcg=at.best[0] if at.best else None,
-                again=at.first is not None,
-            )
-            at.epoch, at.steps = at.epoch + 1, []
-            at.told.append(showed)
+            asked = on_epoch or workers.size > 1  # of several, all compute what one of them tells
+            mass = _mass(known_mass, group[-1].to(device)) if known_mass and asked else 0.0
+            showed = at.end_epoch(time.perf_counter() - began, speed, mass, validated)
             if on_epoch:
                 on_epoch(showed)
         optimiser.zero_grad()
@@ -403,7 +384,7 @@ def graph_tower(train: Dataset, settings: GraphSettings, generator: torch.Genera
 
 def _check_finite(step: Mapping[str, float], epoch: int, checkpoint: Path | None) -> None:
     for name in step:
-        if name not in _BESIDE and not math.isfinite(step[name]):
+        if name not in BESIDE and not math.isfinite(step[name]):
             kept = checkpoint is not None and checkpoint.exists()
             raise DivergedError(
                 f"Training diverged in epoch {epoch}: the term {name!r} is {step[name]}. Lower the "

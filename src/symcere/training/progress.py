@@ -59,6 +59,9 @@ class Epoch:
         return self.epoch / (2 * n_epochs if self.again else n_epochs)
 
 
+BESIDE = ("loss", "grad_norm", "known_share")
+"""What a step shows beside its terms."""
+
 OnEpoch = Callable[[Epoch], None]
 
 
@@ -130,6 +133,39 @@ class Progress:
     def begin_again(self, first: Recommender) -> None:
         """Keep what was learned, and begin with the first epoch."""
         self.first, self.epoch, self.best = first, 1, None
+
+    def end_epoch(
+        self, seconds: float, speed: float, known_mass: float, validated: tuple[float, float] | None
+    ) -> Epoch:
+        """Make what the epoch in hand showed of what its steps did, and take the next one in hand.
+
+        Args:
+            seconds: Since training began.
+            speed: Interactions learned from a second.
+            known_mass: Of its last batch.
+            validated: Valid NDCG@10 and its dial, where it was validated.
+
+        Returns:
+            What it showed.
+        """
+        mean = {name: float(np.mean([step[name] for step in self.steps])) for name in self.steps[0]}
+        showed = Epoch(
+            epoch=len(self.told) + 1,
+            seconds=seconds,
+            interactions_per_second=speed,
+            terms={name: mean[name] for name in mean if name not in BESIDE},
+            loss=mean["loss"],
+            grad_norm=mean["grad_norm"],
+            known_share=mean["known_share"],
+            known_mass=known_mass,
+            valid_ndcg=validated[0] if validated else None,
+            popularity_weight=validated[1] if validated else None,
+            best_ndcg=self.best[0] if self.best else None,
+            again=self.first is not None,
+        )
+        self.epoch, self.steps = self.epoch + 1, []
+        self.told.append(showed)
+        return showed
 
     def is_over(self, schedule: Schedule) -> bool:
         """Whether patience ended at the end of the last epoch."""
