@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(BIN)/symcere demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	SYMCERE_CHECK=all $(BIN)/python -m pytest
 
 test-fast: $(STAMP)
 	$(FAST)

@@ -1,4 +1,4 @@
-"""Fixtures, and run-time shape checks of everything that carries shape annotations."""
+"""Fixtures, and run-time shape checks of everything that carries shape annotations: of the first calls, or of all."""
 
 import os
 
@@ -21,7 +21,7 @@ install_import_hook(
             "training.known training.fusion training.loop training.progress training.text training.tuning".split()
         )
     ],
-    "beartype.beartype",
+    "beartype.beartype" if os.environ.get("SYMCERE_CHECK") == "all" else "checked.first_calls",
 )
 
 import polars as pl  # noqa: E402

@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import symcere as sc
-from symcere.cli.screen import ScreenWatch
+from symcere.cli.screen import ScreenWatch, interruptible
 from symcere.evaluation.report import COLUMNS
 from symcere.manifest import digest_file
 from symcere.pipeline.stages import Encoding, encode
@@ -342,7 +342,7 @@ def test_a_stopped_run_leaves_no_half_written_artefact_and_goes_on(file, tmp_pat
     assert out == b""
     if how == signal.SIGINT:
         # 130, or dead of the signal where CPython saw it in native code; a shell shows 130 for both
-        assert process.returncode in (130, -signal.SIGINT)
+        assert process.returncode in (130, -signal.SIGINT), err
         assert b"goes on from there" in err
     stages = [p.name for p in (tmp_path / "o" / "stages").iterdir() if not p.name.startswith(".")]
     assert not any(name.startswith("symcere") for name in stages)
@@ -354,6 +354,18 @@ def test_a_stopped_run_leaves_no_half_written_artefact_and_goes_on(file, tmp_pat
         timeout=120,
     )
     assert set(json.loads(done.stdout)["up_to_date"]) == {"ingest", "split-seed0", "encode-seed0", "popularity-seed0"}
+
+
+def test_an_interrupt_while_python_makes_a_class_is_one_too():
+    class Slow:
+        def __set_name__(self, owner, name):
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop, interruptible():
+        type("Made", (), {"field": Slow()})  # a RuntimeError of Python 3.11
+    assert stop.value.code == 130
+    with pytest.raises(RuntimeError, match="of its own"), interruptible():
+        raise RuntimeError("of its own")
 
 
 def test_help_reads_well(symcere):

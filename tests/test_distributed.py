@@ -237,10 +237,9 @@ def test_what_valid_chose_is_learned_on_ray_as_it_is_here(cluster, fitted, tmp_p
 @pytest.mark.slow
 def test_what_text_is_in_the_way_of_is_learned_once_more_on_ray_as_it_is_here(cluster, long_histories, tmp_path):  # noqa: F811
     split, text = long_histories, noise_of(long_histories)
-    settings = NOISY.model_copy(update={"max_epochs": 8})
-    how = {"storage": str(tmp_path), "settings": settings, "n_workers": 2}
+    how = {"storage": str(tmp_path), "settings": NOISY, "n_workers": 2}
     made = cluster.run("fit", _fit, split.train, text, split.valid, how)
-    here = sc.fit(split.train, text, valid=split.valid, settings=settings)
+    here = sc.fit(split.train, text, valid=split.valid, settings=NOISY)
     assert made.towers.apart
     assert (made.towers.about, made.popularity_weight) == (here.towers.about, here.popularity_weight)
     np.testing.assert_allclose(made.user_emb, here.user_emb, atol=1e-4)

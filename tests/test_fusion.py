@@ -220,7 +220,7 @@ def test_counted_again_the_vectors_are_those_of_their_towers(split, text, quick,
     Learned(split.train, text, less)  # it joins the towers by a road of its own, and refuses what is not their sum
 
 
-NOISY = sc.SymcereSettings(dim=16, batch_size=256, max_epochs=12, valid_every=4)
+NOISY = sc.SymcereSettings(dim=16, batch_size=256, max_epochs=8, valid_every=4)
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def test_where_reviews_are_noise_and_histories_long_text_counts_less(long_histor
     alone = noisy(split, **dict.fromkeys(no_text, 0.0))
     on_test = [valid_ndcg(system, split.train, split.test) for system in (as_set, checked, alone)]
     assert on_test[1] > 1.1 * on_test[0]
-    assert on_test[1] > 0.85 * on_test[2]
+    assert on_test[1] > 0.8 * on_test[2]
 
 
 def test_where_text_is_in_the_way_all_is_learned_once_more_without_what_joins_both(long_histories, apart):
@@ -305,14 +305,14 @@ def test_what_was_learned_apart_is_learned_so_from_everything_too(long_histories
     np.testing.assert_array_equal(once_more.item_emb, found.item_emb)
 
 
-@pytest.mark.parametrize("step", [5, 200])
+@pytest.mark.parametrize("step", [5, 150])
 def test_killed_the_first_or_the_second_time_it_goes_on_to_the_same_bytes(long_histories, apart, tmp_path, step):
     found, told = apart
     with killed_at(step, tmp_path):
         noisy(long_histories, lambda epoch: None)  # who is told is told of the mask too
     (file,) = tmp_path.iterdir()
     is_second = torch.load(file, weights_only=True)["first"] is not None
-    assert is_second == (step == 200)
+    assert is_second == (step == 150)
     shown = []
     with checkpointing(tmp_path):
         resumed = noisy(long_histories, shown.append)

@@ -84,7 +84,7 @@ def feed(raw: bytes, folder: Path) -> None:
         assert str(error)  # noqa: PT017
 
 
-_QUICK = settings(max_examples=250, suppress_health_check=list(HealthCheck), deadline=None)
+_QUICK = settings(max_examples=100, suppress_health_check=list(HealthCheck), deadline=None)
 _LONG = settings(max_examples=25_000, suppress_health_check=list(HealthCheck), deadline=None, database=None)
 
 

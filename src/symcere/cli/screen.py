@@ -48,7 +48,12 @@ def interruptible(
     """Leave with a sentence when the user interrupts."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__  # Python 3.11 wraps what interrupts the making of a class, as in an import
+        if cause is None:
+            raise
         fail(message, code=130)
 
 
