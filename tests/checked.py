@@ -5,7 +5,7 @@ import sys
 
 from beartype import beartype
 
-CALLS = 50
+CALLS = 20
 """How many calls of a function a process checks; a fit has thousands, of the same shapes."""
 
 

@@ -63,6 +63,7 @@ def test_pages_are_written_and_a_second_run_finds_all_up_to_date(file, symcere, 
     assert err.count("up to date") == len(err.splitlines()) == len(before)
 
 
+@pytest.mark.slow
 def test_twins_may_have_fewer_seeds_than_the_rest(file, symcere, tmp_path):
     tuned(tmp_path, "world")
     quick = ["--systems", "popularity", "--encoder", "tfidf", "--quiet"]
@@ -79,6 +80,7 @@ def test_twins_may_have_fewer_seeds_than_the_rest(file, symcere, tmp_path):
     assert "Both under seeds 0." in (folder / "bench.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_page_says_that_seeds_repeat_a_split_that_has_none(file, symcere, tmp_path):
     tuned(tmp_path, "world")
     words = [f"World={file}", "--systems", "popularity", "--no-ablation", "--encoder", "tfidf"]

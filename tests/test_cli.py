@@ -177,6 +177,7 @@ def test_leftovers_of_killed_runs_are_removed_once_they_are_old(tmp_path):
     assert [path.name for path in (tmp_path / "stages").iterdir()] == [".young"]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_a_sentence(file, tmp_path):
     """The operating system refuses files above 100 KB, as it refuses any on a full disk."""
     limited = f"ulimit -f 100; exec {sys.executable} -m symcere run {file} -o {tmp_path / 'o'} --systems none"
@@ -326,7 +327,8 @@ def test_a_read_only_folder_is_a_sentence(symcere, file, tmp_path):
     assert "Cannot write" in err
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_leaves_no_half_written_artefact_and_goes_on(file, tmp_path, how):
     words = ["run", file, "-o", tmp_path / "o", "--cache", tmp_path / "c", "--systems", "popularity", "--json"]
     endless = ["--set", "dim=8", "--set", "max_epochs=100000", "--set", "patience=100000"]

@@ -160,6 +160,7 @@ def models(tmp_path_factory):
     return {runtime: sc.sentence_encoder(runtime=runtime).fit(None, cache) for runtime in ("float32", "int8")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["float32", "int8"])
 def test_the_sentence_encoder_brings_meanings_together(models, runtime):
     vectors = models[runtime].encode(SENTENCES)

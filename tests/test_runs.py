@@ -68,6 +68,7 @@ def test_a_promise_that_is_not_kept_is_not_said_to_be(script, monkeypatch):
     assert not found["Ahead of every tuned baseline in mean NDCG@10 over the data sets"]
 
 
+@pytest.mark.slow
 def test_a_study_is_a_table_a_sentence_and_a_figure(script, tmp_path, monkeypatch):
     studies = script("studies")
     world = sc.anchoring_world(n_users=80, n_items=40, reviews_per_user=8)

@@ -47,6 +47,7 @@ def test_the_same_gain_for_everyone_is_certain():
     assert paired_test(np.ones(20), np.zeros(20)).p_t == 0
 
 
+@pytest.mark.slow
 def test_noise_is_rarely_significant():
     draws = np.random.default_rng(1)
     p = [paired_test(*draws.random((2, 60))).p_t for _ in range(100)]

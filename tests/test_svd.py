@@ -47,6 +47,7 @@ np.save(sys.argv[1], term_directions(sp.random_array((3_000, 6_000), density=0.0
 """
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_finds_the_same_sides_of_them(tmp_path):
     found = []
     for threads in ("1", "2"):

@@ -136,6 +136,7 @@ def test_text_tells_taste(written):
     assert chosen > 2 * shared.mean()
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path):
     """300,000 reviews are 145 MB of JSON; a writer that held them all would need several times that."""
     code = (

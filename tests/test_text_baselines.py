@@ -529,6 +529,7 @@ def cold():
     return split, sc.encode_reviews(split.train, sc.tfidf_encoder(64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alpha_rec", "text_only"])
 def test_cold_items_are_ranked_by_their_text_and_not_by_that_of_others(cold, name):
     split, text = cold

@@ -70,6 +70,7 @@ def test_every_system_gets_the_same_number_of_trials_and_what_is_known_of_it_fir
     assert len(set(first)) == 7
 
 
+@pytest.mark.slow
 def test_what_won_an_earlier_search_is_tried_again_where_it_still_can_be(data, tmp_path):
     def first(name, settings):
         earlier = {"toy": {"settings": settings}}
@@ -103,6 +104,7 @@ def test_the_best_on_valid_is_taken_and_its_value_can_be_had_again(data, tmp_pat
     assert found["valid_ndcg@10"] == pytest.approx(float(np.mean(again)))
 
 
+@pytest.mark.slow
 def test_a_search_in_two_sittings_is_a_search_in_one(data, tmp_path):
     whole = tune("world", data, [toy()], 8, tmp_path / "one.db", Silent())
     for n in (1, 3, 8):
