@@ -1,9 +1,13 @@
 """Run-time shape checks that end where they would say the same again."""
 
 import functools
+import os
 import sys
 
 from beartype import beartype
+
+CHECKS_ALL = os.environ.get("SYMCERE_CHECK") == "all"
+"""Whether every call and as many examples as ever are checked, as `make test` does; the fast suite checks fewer."""
 
 CALLS = 20
 """How many calls of a function a process checks; a fit has thousands, of the same shapes."""

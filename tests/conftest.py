@@ -10,7 +10,10 @@ from pathlib import Path
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-settings.register_profile("patient", deadline=None)  # the first call imports, and other work shares the machine
+from checked import CHECKS_ALL
+
+# the first call imports, and other work shares the machine
+settings.register_profile("patient", deadline=None, max_examples=100 if CHECKS_ALL else 40)
 settings.load_profile("patient")
 
 install_import_hook(
@@ -21,7 +24,7 @@ install_import_hook(
             "training.known training.fusion training.loop training.progress training.text training.tuning".split()
         )
     ],
-    "beartype.beartype" if os.environ.get("SYMCERE_CHECK") == "all" else "checked.first_calls",
+    "beartype.beartype" if CHECKS_ALL else "checked.first_calls",
 )
 
 import polars as pl  # noqa: E402

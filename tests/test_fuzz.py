@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import symcere as sc
+from checked import CHECKS_ALL
 from symcere.data.formats.delimited import _fast, read_delimited
 from test_sources import AMAZON_2023, GOODREADS, GOOGLE, HOTELREC, LARA, STEAM, STEAM_USER, line
 
@@ -84,7 +85,7 @@ def feed(raw: bytes, folder: Path) -> None:
         assert str(error)  # noqa: PT017
 
 
-_QUICK = settings(max_examples=100, suppress_health_check=list(HealthCheck), deadline=None)
+_QUICK = settings(max_examples=250 if CHECKS_ALL else 100, suppress_health_check=list(HealthCheck), deadline=None)
 _LONG = settings(max_examples=25_000, suppress_health_check=list(HealthCheck), deadline=None, database=None)
 
 

@@ -42,7 +42,7 @@ def shares(split):
     return [Counter(u for u, _ in pairs_of(part)) for part in (split.train, split.valid, split.test)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(worlds, st.sampled_from(SPLITTERS))
 def test_a_split_is_a_partition_and_train_keeps_its_texts(pairs, splitter):
     reviews = reviews_of(pairs, text=[f"{u} on {i}" for u, i in pairs])
@@ -66,7 +66,7 @@ def test_a_user_with_one_interaction_stays_in_train():
     assert [part["u"] for part in shares(split)] == [1, 0, 0]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(worlds, st.randoms())
 def test_random_depends_on_the_seed_and_not_on_the_order_of_rows(pairs, random):
     shuffled = random.sample(pairs, len(pairs))
@@ -78,7 +78,7 @@ def test_another_seed_gives_another_split(reviews):
     assert pairs_of(sc.split_random(reviews, seed=0).test) != pairs_of(sc.split_random(reviews, seed=1).test)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(worlds, st.randoms())
 def test_leave_last_out_holds_out_the_last_of_each_user(pairs, random):
     time = random.sample(range(100), len(pairs))
@@ -91,7 +91,7 @@ def test_leave_last_out_holds_out_the_last_of_each_user(pairs, random):
     assert pairs_of(split.valid) == {(u, sorted(e)[-2][1]) for u, e in dated.items() if len(e) > 2}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(worlds, st.randoms())
 def test_temporal_has_one_order_for_everyone(pairs, random):
     time = [random.randrange(50) for _ in pairs]
@@ -155,7 +155,7 @@ def cold(request, reviews):
     return COLD[request.param](reviews, ratios=(0.6, 0.2, 0.2), seed=0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(cold_worlds, st.sampled_from(sorted(COLD)), st.randoms())
 def test_cold_nodes_are_whole_disjoint_and_half_of_their_reviews_are_support(pairs, side, random):
     texts = {pair: f"{pair[0]} on {pair[1]}" for pair in pairs}
@@ -297,7 +297,7 @@ def test_every_system_runs_on_cold_nodes_and_text_ranks_them_best(reviews, quick
     assert sc.compare(systems, split, [sc.ndcg(10)]).best("ndcg@10", among=list(systems)) == "symcere"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(worlds, st.integers(3, 6), st.randoms())
 def test_over_all_folds_every_interaction_is_tested_exactly_once(pairs, n_folds, random):
     pairs = sorted({*pairs, ("x", "1"), ("y", "1"), ("y", "2")})
