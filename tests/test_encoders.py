@@ -337,9 +337,17 @@ def test_the_content_of_a_precomputed_file_is_its_identity(vectors_by):
         (lambda f: _parquet(f, {"item_id": ["item00000"]}), "one column of lists"),
         (lambda f: _parquet(f, {"item_id": ["item00000", "item00001"], "v": [[1.0], [1.0, 2.0]]}), "one length"),
         (lambda f: _parquet(f, {"item_id": ["item00000", "item00001"], "v": [[1.0], None]}), "one length"),
+        (lambda f: _parquet(f, {"item_id": ["item00000"], "v": [["one"]]}), "must be numbers"),
+        (
+            lambda f: _parquet(
+                f, {"item_id": [f"item{n:05}" for n in range(9)], "v": [[1.0]] * 7 + [[1.0, 2.0]] * 2}
+            ),
+            "one length; found 1 and 2",
+        ),
     ],
 )
-def test_bad_precomputed_files_are_one_sentence(split, tmp_path, make, sentence):
+def test_bad_precomputed_files_are_one_sentence(split, tmp_path, make, sentence, monkeypatch):
+    monkeypatch.setattr("symcere.text.precomputed._CHUNK", 7)
     with pytest.raises(sc.DataError, match=sentence):
         sc.encode_reviews(split.train, sc.precomputed(make(tmp_path)))
 

@@ -298,6 +298,31 @@ def test_of_both_the_better_on_valid_is_taken_and_the_first_of_two_as_good(long_
     assert chosen == sc.Chosen(-best[1], first.popularity_weight, first.towers.text_times, apart=False)
 
 
+def test_text_that_is_in_the_graph_cannot_be_left_out_a_second_time(long_histories):
+    told = []
+    found = noisy(long_histories, told.append, w_text_in_graph=0.5)
+    assert found.towers.text_times < 1
+    assert not found.towers.apart
+    assert not any(epoch.again for epoch in told)
+
+
+def test_where_the_second_time_diverges_the_first_stays(long_histories, monkeypatch, tmp_path):
+    def diverging(model, group, weights, spare):
+        step = _gradients(model, group, weights, spare)
+        return step if weights["cross"] else step | {"intra_graph": float("nan")}
+
+    monkeypatch.setattr(loop, "_gradients", diverging)
+    told = []
+    with checkpointing(tmp_path, every=0):
+        found = noisy(long_histories, told.append)
+    assert not found.towers.apart
+    assert found.towers.text_times < 1
+    assert not any(epoch.again for epoch in told)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(sc.DivergedError, match="intra_graph"):
+        noisy(long_histories, w_cross=0.0)
+
+
 def test_what_was_learned_apart_is_learned_so_from_everything_too(long_histories, apart):
     found, told = apart
     n_first = sum(not epoch.again for epoch in told)

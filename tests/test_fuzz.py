@@ -10,6 +10,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 import symcere as sc
 from checked import CHECKS_ALL
 from symcere.data.formats.delimited import _fast, read_delimited
+from symcere.text.precomputed import FileVectors
 from test_sources import AMAZON_2023, GOODREADS, GOOGLE, HOTELREC, LARA, STEAM, STEAM_USER, line
 
 AMAZON = line({"reviewerID": "A1", "asin": "B1", "helpful": [0, 1], "overall": 5.0, "reviewText": "sturdy",
@@ -50,10 +52,22 @@ TOKENS = [
 ]  # fmt: skip
 
 
+VECTORS = pl.DataFrame({"item_id": [f"item{n:05}" for n in range(6)], "v": [[1.0, 2.0 * n, 3.0] for n in range(6)]})
+
+
+def _vectors(kind: str) -> bytes:
+    file = io.BytesIO()
+    if kind == "npy":
+        np.save(file, np.array(VECTORS["v"].to_list()))
+    else:
+        VECTORS.write_parquet(file)
+    return file.getvalue()
+
+
 @st.composite
-def mutated(draw):
+def mutated(draw, seeds=SEEDS):
     """A file of some kind with bytes changed, cut, doubled or put in."""
-    raw = bytearray(draw(st.sampled_from(SEEDS)) * draw(st.integers(1, 3)))
+    raw = bytearray(draw(st.sampled_from(seeds)) * draw(st.integers(1, 3)))
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, max(len(raw) - 1, 0)))
         match draw(st.integers(0, 4)):
@@ -93,6 +107,21 @@ _LONG = settings(max_examples=25_000, suppress_health_check=list(HealthCheck), d
 @given(mutated())
 def test_mutated_files_raise_nothing_but_a_data_error(tmp_path, raw):
     feed(raw, tmp_path)
+
+
+@_QUICK
+@given(st.sampled_from(["npy", "parquet"]).flatmap(lambda kind: st.tuples(st.just(kind), mutated([_vectors(kind)]))))
+def test_mutated_vectors_raise_nothing_but_a_data_error(tmp_path, file):
+    kind, raw = file
+    path = tmp_path / f"v.{kind}"
+    path.write_bytes(raw)
+    VECTORS.select("item_id").write_csv(tmp_path / "v.keys.csv")
+    train = sc.split_random(sc.anchoring_world(8, 6, 3).reviews).train
+    try:
+        for _ in FileVectors(path, train):
+            pass
+    except sc.DataError as error:
+        assert str(error)  # noqa: PT017
 
 
 @_QUICK

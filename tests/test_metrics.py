@@ -105,6 +105,17 @@ def test_group_recall_and_pop_reo():
     np.testing.assert_allclose(recalls, [1, 0, 0.5])
     assert metrics.pop_reo(recalls) == pytest.approx(np.std([1, 0, 0.5]) / 0.5)
     assert metrics.pop_reo(np.zeros(3)) == 0
+    assert metrics.pop_reo(recalls[2:]) == metrics.pop_reo(recalls[:0]) == 0
+
+
+def test_a_group_without_held_out_interactions_is_not_treated_unfairly():
+    degree = np.array([50.0, 30.0, 12.0, 8.0], dtype=np.float32)
+    assert metrics.popularity_group(degree).tolist() == [0, 1, 2, 2]
+    ranking = np.array([[2, 1], [3, 1]])
+    found, missed = [True, False], [False, False]
+    for relevant, hits, spread in (([2, 3], [found, found], 0), ([2, 1], [found, missed], 1)):
+        ranked = measures.Ranked(ranking, np.array(hits), np.ones(2, int), np.array(relevant), degree)
+        assert measures.pop_reo(2).compute(ranked) == spread
 
 
 def test_a_measure_prints_its_label_and_refuses_a_bad_cut():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
+import symcere as sc
 from symcere.ranking import hits, places, rank, top_k
 
 scores = hnp.arrays(
@@ -37,6 +38,14 @@ def test_rank_leaves_out_excluded_items_and_marks_missing_ones():
     exclude = csr_array(np.array([[1, 0, 0], [0, 1, 1]], dtype=np.float32))
     ranking = rank(Fixed([[3, 1, 2], [3, 1, 2]]), np.array([0, 1]), 3, exclude)
     np.testing.assert_array_equal(ranking, [[2, 1, -1], [0, -1, -1]])
+
+
+def test_a_score_that_is_no_number_is_refused_not_taken_for_the_next_users():
+    scores = [[3, 1, 2], [np.nan, 1, 2], [1, 2, 3]]
+    with pytest.raises(sc.DataError, match="Fixed scores an item of user 1 as NaN"):
+        rank(Fixed(scores), np.arange(3), 2, csr_array((3, 3)))
+    infinite = [[np.inf, -np.inf, 0]]
+    np.testing.assert_array_equal(rank(Fixed(infinite), np.array([0]), 3, csr_array((1, 3))), [[0, 2, -1]])
 
 
 def test_a_ranking_longer_than_the_catalogue_is_filled_up_with_none():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import symcere as sc
+from symcere.ids import IdMap
 
 
 def test_saved_and_loaded_recommenders_are_equal(model, tmp_path):
@@ -71,6 +72,17 @@ def test_similar_items_are_the_nearest_by_cosine_without_the_item_itself(model):
     found = model.similar_items(model.items.id(own), 4)
     assert [item for item, _ in found] == [model.items.id(int(i)) for i in expected]
     assert [value for _, value in found] == pytest.approx(cosine[expected].tolist())
+
+
+def test_an_only_item_has_no_similar_ones(model):
+    small = dataclasses.replace(
+        model,
+        items=IdMap(("only",), "item"),
+        item_emb=model.item_emb[:1],
+        popularity=model.popularity[:1],
+        seen=model.seen[:, :1],
+    )
+    assert small.similar_items("only", 3) == []
 
 
 def test_the_dial_moves_recommendations_towards_the_popular(model, split):

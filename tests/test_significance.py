@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from symcere.evaluation.significance import holm, paired_test
+from symcere.evaluation.significance import gain_interval, holm, paired_test
 
 
 def loop_holm(p_values):
@@ -52,3 +52,23 @@ def test_noise_is_rarely_significant():
     draws = np.random.default_rng(1)
     p = [paired_test(*draws.random((2, 60))).p_t for _ in range(100)]
     assert np.mean(np.array(p) < 0.05) < 0.15
+
+
+def test_the_interval_of_a_gain_is_that_of_resampled_users():
+    draws = np.random.default_rng(0)
+    own, base = [], []
+    for n, level in ((900, 0.2), (400, 0.9)):
+        user = draws.random(n) * level
+        own.append(user + 0.05 + 0.1 * draws.random(n))
+        base.append(user)
+    low, high = gain_interval(own, base)
+    ratios = []
+    for seed in range(400):
+        again = np.random.default_rng(seed)
+        rows = [again.integers(0, len(side), len(side)) for side in own]
+        means = [np.mean([v[r].mean() for v, r in zip(side, rows, strict=True)]) for side in (own, base)]
+        ratios.append(means[0] / means[1] - 1)
+    np.testing.assert_allclose([low, high], np.quantile(ratios, [0.025, 0.975]), atol=0.004)
+    assert low < np.mean([v.mean() for v in own]) / np.mean([v.mean() for v in base]) - 1 < high
+    assert gain_interval(own, own) == (0, 0)
+    assert gain_interval([np.zeros(3)], [np.ones(3)]) == (-1, -1)

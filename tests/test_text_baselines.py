@@ -173,7 +173,9 @@ def test_alpha_rec_ranks_nodes_without_neighbours_by_their_own_text(include_ego)
     torch.testing.assert_close(items[NEW_ITEM], t[6 + NEW_ITEM] / t[6 + NEW_ITEM].norm())
 
 
-def test_users_start_from_the_mean_of_the_told_profiles_of_their_train_items():
+@pytest.mark.parametrize("large", [1, 131_072])  # nodes, from which on a graph is propagated over in blocks
+def test_users_start_from_the_mean_of_the_told_profiles_of_their_train_items(large, monkeypatch):
+    monkeypatch.setattr("symcere.graph._LARGE", large)
     features = numbers(12, 3)
     features[6 + 1] = features[6 + 3] = 0  # items 1 and 3 have no text
     found = alpha_rec.user_profiles(features, norm_adj(USER, ITEM, 6, 6), 6)

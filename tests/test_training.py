@@ -16,7 +16,8 @@ from symcere.models.lightgcn import GraphTower
 from symcere.models.projection import Projection, TextTower
 from symcere.models.symcere import SymcereModel
 from symcere.text.features import TextFeatures
-from symcere.training.loop import torch_generator
+from symcere.training import loop
+from symcere.training.loop import _gradients, torch_generator
 from symcere.training.tuning import choose_popularity_weight, valid_ndcg
 from test_losses import known_of, loop_inner_product_nce, loop_nce, loop_sincere
 
@@ -339,6 +340,23 @@ def test_divergence_is_a_sentence_that_names_the_term(split, text, quick):
     broken = TextFeatures(*huge, "broken", "x")
     with pytest.raises(sc.DivergedError, match="diverged in epoch 1: the term 'cross'"):
         sc.fit(split.train, broken, valid=split.valid, settings=quick.model_copy(update={"unit": False}))
+
+
+def test_a_gradient_that_diverges_alone_is_named(split, text, quick, monkeypatch):
+    monkeypatch.setattr(loop, "_gradients", lambda *of: _gradients(*of) | {"grad_norm": float("inf")})
+    with pytest.raises(sc.DivergedError, match="diverged in epoch 1: the length of the gradient is inf"):
+        sc.fit(split.train, text, valid=split.valid, settings=quick)
+
+
+def test_valid_without_interactions_is_refused_before_the_first_epoch(split, text, quick):
+    empty, told = dataclasses.replace(split.valid, user=split.valid.user[:0], item=split.valid.item[:0]), []
+    for fit in (
+        lambda: sc.fit(split.train, text, valid=empty, settings=quick, on_epoch=told.append),
+        lambda: sc.fit_item_knn(split.train, valid=empty),
+    ):
+        with pytest.raises(sc.ConfigError, match="valid holds no interactions"):
+            fit()
+    assert not told
 
 
 def test_profiles_that_no_sphere_holds_are_a_sentence(split, text, quick):

@@ -9,6 +9,8 @@ from jaxtyping import Float, Int, Num
 from numpy import ndarray
 from scipy.sparse import csr_array
 
+from symcere.errors import DataError
+
 _BLOCK = 250_000  # scores held at once: 1 MB, within the cache of one core
 _MANY = 32_768  # items, from which on looking into a few groups costs less than comparing all of them
 _SEARCHED = 4_096  # users whose seen items are laid out at once
@@ -101,6 +103,9 @@ def rank(scorer: Scorer, user: Int[ndarray, " users"], k: int, exclude: csr_arra
 
     Returns:
         Item indices, best first; -1 where a user has fewer than k items left.
+
+    Raises:
+        DataError: If a score is NaN.
     """
     n_items = exclude.shape[1]
     ranking = np.full((len(user), k), -1, dtype=np.int64)
@@ -112,6 +117,9 @@ def rank(scorer: Scorer, user: Int[ndarray, " users"], k: int, exclude: csr_arra
         return ranking
     for start, block in _blocks(user, n_items):
         scores = np.array(scorer.score(block), dtype=np.float32)
+        if np.isnan(scores.min()):
+            whose = block[np.isnan(scores).any(axis=1)][0]
+            raise DataError(f"{type(scorer).__name__} scores an item of user {whose} as NaN, which has no rank.")
         scores[hidden_of(exclude, block)] = -np.inf
         best = top_k(scores, k)
         best[np.isneginf(np.take_along_axis(scores, best, axis=1))] = -1

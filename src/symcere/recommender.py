@@ -171,7 +171,8 @@ class Recommender(Scored):
         own = self.items.index(item_id)
         cosine = self.item_emb @ self.item_emb[own] / (self._length * self._length[own])
         cosine[own] = -np.inf
-        best = top_k(cosine[None], min(k, len(self.items) - 1))[0]
+        k = min(k, len(self.items) - 1)
+        best = top_k(cosine[None], k)[0] if k else ()
         return [(self.items.id(int(item)), float(cosine[item])) for item in best]
 
     @cached_property

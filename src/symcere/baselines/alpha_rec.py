@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from symcere.data.dataset import Dataset, HeldOut
-from symcere.graph import NormAdj, propagate
+from symcere.graph import NormAdj, propagate, weighted_sums
 from symcere.losses import Known, info_nce, l2, sampled_softmax, unit_rows
 from symcere.models.projection import LeakyTextTower, TextTower
 from symcere.models.tables import Table
@@ -39,8 +39,8 @@ class AlphaRecSettings(GraphSettings):
     """Whether profiles are put on the unit sphere before all else, as SymCERE does; the authors leave them as they
     are."""
     negatives: Negatives = "uniform"
-    """What the denominators hold beside a user's item: the other items of the batch, or as many unseen ones, drawn
-    uniformly, as published."""
+    """What the denominators hold beside a user's item: the other items of the batch, or as many others, drawn
+    uniformly, each unseen by one user of the batch, as published."""
 
 
 SPACE: Space = {
@@ -146,16 +146,15 @@ def user_profiles(
 
     Args:
         features: Profiles of all nodes, users first.
-        adj: Normalised adjacency; its neighbours count, not its weights.
+        adj: Adjacency; its neighbours count, not its weights.
         n_users: How many of the nodes are users.
 
     Returns:
         The profiles. A user without train items keeps the own profile; an item without text is not in the mean.
     """
-    ones = torch.ones(len(adj.indices))
-    plain = NormAdj(adj.indices, adj.offsets, ones)
     told = features.any(1, keepdim=True).to(features.dtype)
-    total = propagate(plain, torch.cat([features, told], dim=1), 1, include_ego=False)[:n_users]
+    items = adj.indices[: adj.offsets[n_users]]
+    total = weighted_sums(torch.cat([features, told], dim=1), items, adj.offsets[: n_users + 1])
     n = total[:, -1:]
     return torch.cat([torch.where(n > 0, total[:, :-1] / n.clamp(min=1), features[:n_users]), features[n_users:]])
 

@@ -113,8 +113,13 @@ def group_recall(group: int, k: int) -> Measure:
 
 
 def pop_reo(k: int) -> Measure:
-    """Spread of recall over head, mid and tail; 0 = equal opportunity."""
-    return Measure("pop_reo", k, lambda r: metrics.pop_reo(_by_group(r)))
+    """Spread of recall over head, mid and tail, those that have held-out interactions; 0 = equal opportunity."""
+
+    def of(ranked: Ranked) -> float:
+        there = np.unique(metrics.popularity_group(ranked.popularity)[ranked.relevant_item])
+        return metrics.pop_reo(_by_group(ranked)[there])
+
+    return Measure("pop_reo", k, of)
 
 
 def _by_group(ranked: Ranked) -> Float[ndarray, "3"]:

@@ -143,17 +143,17 @@ def group_recall(
     return found / np.maximum(np.bincount(group[relevant_item], minlength=3), 1)
 
 
-def pop_reo(recall_by_group: Float[ndarray, "3"]) -> float:
+def pop_reo(recall_by_group: Float[ndarray, "groups"]) -> float:
     """Popularity-rank-based equal opportunity: standard deviation over mean of the groups' recalls; 0 is fair.
 
     Args:
-        recall_by_group: Recall of head, mid and tail.
+        recall_by_group: Recall of each group that has held-out interactions: head, mid and tail, or fewer.
 
     Returns:
-        At least 0; 0 when nothing is found at all.
+        At least 0; 0 when nothing is found at all, or there is but one group.
 
     Source:
         Zhu et al., Measuring and Mitigating Item Under-Recommendation Bias, SIGIR 2020.
     """
-    mean = recall_by_group.mean()
+    mean = recall_by_group.mean() if len(recall_by_group) else 0.0
     return float(recall_by_group.std() / mean) if mean > 0 else 0.0

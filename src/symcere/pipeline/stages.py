@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy import ndarray
 
-from symcere.data.arrow import map_arrow, write_arrow
+from symcere.data.arrow import map_arrow, read_own_parquet, write_arrow
 from symcere.data.dataset import NO_SUPPORT, REVIEW, Dataset, HeldOut, Split, Support
 from symcere.data.formats.raw import digest_input
 from symcere.data.ingest import Ingestion, load_reviews
@@ -307,7 +307,7 @@ def fit_system(
     device, verbs = current_device(), current_verbs()
     parts = [list(keys), dict(system.settings), seed, *where_it_runs()]
     folder, manifest = workspace.stage(f"{system.name}-seed{seed}".replace(":", "-"), parts, make)
-    table = pl.read_parquet(folder / "per_user.parquet")
+    table = read_own_parquet(folder / "per_user.parquet")
     loaded = manifest["whole"] | {label: table[label].to_numpy() for label in table.columns if label != "user"}
     return {measure.label: loaded[measure.label] for measure in standard_measures()}, manifest, folder
 

@@ -151,6 +151,7 @@ def twins(system: System) -> list[System]:
             "neighbourhood_weight": 0.0,
             "w_cross": 0.0,
             "w_intra_text": 0.0,
+            "w_text_in_graph": 0.0,
         },
         "no_cross": {"w_cross": 0.0},
         "no_intra": {"w_intra_graph": 0.0, "w_intra_text": 0.0},

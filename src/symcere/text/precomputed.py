@@ -1,10 +1,10 @@
 """Bring your own vectors: a file of them, by review or by item."""
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from symcere.data.dataset import Dataset
-from symcere.data.formats.rows import POLARS_ERRORS
+from symcere.data.formats.parquet import parquet_frames, parquet_schema
+from symcere.data.formats.rows import POLARS_ERRORS, first_line
 from symcere.errors import DataError
 from symcere.manifest import digest, digest_file
 from symcere.text.cache import VectorCache
@@ -112,28 +113,38 @@ class FileVectors:
 
     def __iter__(self) -> Iterator[tuple[Int[ndarray, " chunk"], Float[ndarray, "chunk text_dim"]]]:
         """Yield (rows, vectors) in the order of the file."""
-        begins = np.searchsorted(self.at, np.arange(0, int(self.at[-1]) + 1, _CHUNK))
-        for start, end in itertools.pairwise([*begins.tolist(), len(self.at)]):
-            at = self.at[start:end]
-            if not len(at):
-                continue
-            vectors = np.asarray(self._matrix[at] if self.path.suffix == ".npy" else self._read_parquet(at))
-            if not np.isfinite(vectors).all():
-                raise DataError(
-                    f"{self.path}: vectors must be finite; rows {at[0]:,} to {at[-1]:,} hold NaN or infinity."
-                )
-            yield np.arange(start, end), vectors.astype(np.float32)
+        first, dim = 0, 0  # row of the file, length of its vectors
+        for chunk in self._chunks():
+            start, end = np.searchsorted(self.at, [first, first + len(chunk)]).tolist()
+            if start < end:
+                at = self.at[start:end]
+                with np.errstate(over="ignore"):
+                    vectors = self._numbers(chunk, at - first).astype(np.float32)
+                dim = dim or vectors.shape[1]
+                if vectors.shape[1] != dim:
+                    raise DataError(
+                        f"{self.path}: all vectors must be of one length; found {dim} and {vectors.shape[1]}."
+                    )
+                if not np.isfinite(vectors).all():
+                    raise DataError(
+                        f"{self.path}: vectors must be finite in 32 bits; rows {at[0]:,} to {at[-1]:,} hold others."
+                    )
+                yield np.arange(start, end), vectors
+            first += len(chunk)
 
     def _keys(self) -> pl.DataFrame:
+        if self.path.suffix == ".parquet":
+            names = [name for name in self._schema if name in ("user_id", "item_id")]
+            return pl.concat(parquet_frames(self.path, names))
+        beside = _beside(self.path)
         try:
-            if self.path.suffix == ".parquet":
-                return pl.read_parquet(
-                    self.path, columns=[name for name in self._holds_lists if name in ("user_id", "item_id")]
-                )
-            beside = _beside(self.path)
-            keys = pl.read_csv(beside, infer_schema=False) if beside.suffix == ".csv" else pl.read_parquet(beside)
+            keys = (
+                pl.read_csv(beside, infer_schema=False)
+                if beside.suffix == ".csv"
+                else pl.concat(parquet_frames(beside, list(parquet_schema(beside))))
+            )
         except (*POLARS_ERRORS, OSError) as error:
-            raise DataError(f"{self.path}: its ids cannot be read ({str(error).splitlines()[0][:200]}).") from error
+            raise DataError(f"{self.path}: its ids cannot be read ({first_line(error)}).") from error
         if len(keys) != len(self._matrix):
             raise DataError(
                 f"{self.path} holds {len(self._matrix):,} vectors and {beside.name} {len(keys):,} ids: each "
@@ -142,22 +153,17 @@ class FileVectors:
         return keys
 
     @cached_property
-    def _holds_lists(self) -> dict[str, bool]:
-        """Columns of the Parquet file, and whether they hold lists."""
-        try:
-            schema = pl.read_parquet_schema(self.path)
-        except (*POLARS_ERRORS, OSError) as error:
-            raise DataError(f"{self.path} cannot be read as Parquet ({str(error).splitlines()[0][:200]}).") from error
-        return {name: isinstance(kind, pl.List | pl.Array) for name, kind in schema.items()}
+    def _schema(self) -> Mapping[str, Any]:
+        return parquet_schema(self.path)
 
     @cached_property
     def _vector(self) -> str:
         """The one column of lists of numbers."""
-        found = [name for name, holds_lists in self._holds_lists.items() if holds_lists]
+        found = [name for name, kind in self._schema.items() if isinstance(kind, pl.List | pl.Array)]
         if len(found) != 1:
             raise DataError(
                 f"{self.path} must have one column of lists of numbers, the vector; found {len(found)} among "
-                f"{', '.join(self._holds_lists)}."
+                f"{', '.join(self._schema)}."
             )
         return found[0]
 
@@ -165,22 +171,30 @@ class FileVectors:
     def _matrix(self) -> ndarray:
         try:
             matrix: ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{self.path} cannot be read as .npy ({error}).") from error
-        if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.number):
+        except Exception as error:  # of a damaged header numpy raises what its parsers do
+            raise DataError(f"{self.path} cannot be read as .npy ({first_line(error)}).") from error
+        if matrix.ndim != 2 or matrix.dtype.kind not in "iuf":
             raise DataError(
                 f"{self.path} must be a matrix of numbers; found shape {matrix.shape}, type {matrix.dtype}."
             )
         return matrix
 
-    def _read_parquet(self, at: Int[ndarray, " chunk"]) -> ndarray:
-        begin, end = int(at[0]), int(at[-1]) + 1
-        table = pl.scan_parquet(self.path).select(self._vector).slice(begin, end - begin).collect()
-        lists = table[self._vector].gather(at - begin).cast(pl.List(pl.Float32))
+    def _chunks(self) -> Iterator[ndarray | pl.Series]:
+        """All vectors of the file, so many rows at a time."""
+        if self.path.suffix == ".npy":
+            return (self._matrix[start : start + _CHUNK] for start in range(0, len(self._matrix), _CHUNK))
+        return (frame[self._vector] for frame in parquet_frames(self.path, [self._vector], _CHUNK))
+
+    def _numbers(self, chunk: ndarray | pl.Series, rows: Int[ndarray, " some"]) -> Float[ndarray, "some text_dim"]:
+        if isinstance(chunk, ndarray):
+            return np.asarray(chunk[rows])
+        try:
+            lists = chunk.gather(rows).cast(pl.List(pl.Float32))
+        except POLARS_ERRORS as error:
+            raise DataError(f"{self.path}: vectors must be numbers ({first_line(error)}).") from error
         if lists.null_count() or lists.list.len().n_unique() != 1:
-            raise DataError(f"{self.path}: all vectors must be of one length; rows {begin:,} to {end - 1:,} differ.")
-        numbers: ndarray = np.array(lists.explode())
-        return numbers.reshape(len(at), -1)
+            raise DataError(f"{self.path}: all vectors must be of one length.")
+        return np.array(lists.explode()).reshape(len(rows), -1)
 
 
 def precomputed(path: str | Path, *, text_dim: int = 256) -> PrecomputedEncoder:

@@ -120,9 +120,11 @@ class SymcereSettings(GraphSettings):
     unit: bool = True
     """Whether all vectors are put on the unit sphere; without, lengths count in every similarity and in the score."""
     leave_one_out: bool = False
-    """Whether training takes a pair's review out of the pair's profiles; the features must know their reviews."""
+    """Whether training takes a pair's review out of the pair's profiles; the features must know their reviews. What
+    is averaged over the graph keeps it."""
     w_text_in_graph: Weight = 0.0
-    """Weight of the projected profile in layer 0 of the graph tower."""
+    """Weight of the projected profile in layer 0 of the graph tower; it is part of that tower, and `check_text` does
+    not count it."""
     w_cross: Weight = 0.5
     """Weight of the cross-modal term."""
     w_intra_graph: Weight = 0.8

@@ -32,7 +32,6 @@ from symcere.training.device import current_device, gathers_bfloat16, multiplies
 from symcere.training.fusion import check_text, count_text, counts_less, learned_apart
 from symcere.training.known import Mask
 from symcere.training.progress import (
-    BESIDE,
     Chosen,
     OnEpoch,
     Progress,
@@ -42,7 +41,7 @@ from symcere.training.progress import (
     saved_state,
 )
 from symcere.training.text import on_sphere, profiles, told, without_own
-from symcere.training.tuning import choose, choose_popularity_weight, some_users
+from symcere.training.tuning import check_decides, choose, choose_popularity_weight, some_users
 from symcere.workers import current_workers
 
 _LARGE_GRAPH = 32_768  # nodes, whose vectors of 64 numbers take 8 MiB
@@ -66,7 +65,8 @@ def fit(
     weights say (`check_text`). Where it clearly has to count less, all is learned once more without the term that
     joins graph and text, and the better of both on valid is taken. Test is not a parameter. Under the setting
     `leave_one_out`, the review of a pair is taken out of the profiles of its user and item whenever the pair is
-    learned from: at test time there is no such review either.
+    learned from: at test time there is no such review either. What is averaged over the graph keeps it, as do the
+    vectors of p and the third tower that are made of that.
 
     What is served should know everything. When a fit has chosen, the same settings learn once more from all
     interactions (`undivided`), for as many epochs, with its dial and weight of the text: `valid=Chosen.of(...)`.
@@ -115,7 +115,8 @@ def fit(
         return check_text(system, train, text, deciding, settings.popularity_weights, at_hand)
 
     def again(system: Recommender) -> dict[str, float] | None:
-        return apart if settings.w_cross and counts_less(system) else None
+        joined = settings.w_cross and not settings.w_text_in_graph  # what is in the graph stays in it
+        return apart if joined and counts_less(system) else None
 
     chosen = isinstance(valid, Chosen)
     return optimise(
@@ -256,13 +257,14 @@ def optimise(
         finish: What becomes of the recommender of the best epoch, by the part of valid that chose it, or by `valid`,
             and by the weights that it was learned under.
         again: Asked of what that gives: the weights under which all is learned once more from the same initial
-            values, or None. The better of both on valid is taken then.
+            values, or None. The better of both on valid is taken then, and the first where the second diverges.
 
     Returns:
         The recommender of the best epoch, its dial set.
 
     Raises:
-        DivergedError: If a term of the loss is no longer finite.
+        ConfigError: If valid is empty, or several workers cannot fit this model.
+        DivergedError: If a term of the loss, or the gradient, is no longer finite.
     """
     device, checkpoints, workers = current_device(), current_checkpoints(), current_workers()
     if workers.size > 1 and not isinstance(model, ShardedSymcere):
@@ -278,6 +280,7 @@ def optimise(
     if isinstance(deciding, Chosen):
         n_epochs = deciding.epochs
     else:
+        check_decides(deciding)
         seen, deciding = known_matrix(train, deciding), some_users(deciding, schedule.valid_users, seed)
     pairs = SeenPairs(train)
     initial = [parameter.detach().clone() for parameter in model.parameters()] if again else []
@@ -293,38 +296,44 @@ def optimise(
     spare = Spare()
     began = time.perf_counter() - at.seconds
     while True:
-        while at.epoch <= n_epochs and not at.is_over(schedule):
-            epoch_draws, n_done = draws.bit_generator.state, len(at.steps)
-            epoch_began, n_learned = time.perf_counter(), 0
-            drawn = batches(train, schedule.batch_size, mask, draws, pairs)
-            for number, group in enumerate(in_groups(drawn, schedule.batches_per_step(len(train)))):
-                if number < n_done:
-                    continue  # learned from before the fit was killed
-                due = checkpoints is not None and bool(workers.told([checkpoints.due])[0])
-                streams = random_state(model, epoch_draws) if due else None
-                optimiser.zero_grad()
-                step = _gradients(model, [batch.to(device) for batch in group], weights, spare)
-                _check_finite(step, at.epoch, checkpoints.file(key) if checkpoints else None)
-                if checkpoints and streams:  # before the step: these parameters are known to give a finite loss
-                    at.seconds = time.perf_counter() - began
-                    checkpoints.save(key, {"key": key, "random": streams, **saved_state(at, model, optimiser)})
-                optimiser.step()
-                at.steps.append(step)
-                n_learned += sum(len(batch.user) for batch in group)
-            speed = n_learned / (time.perf_counter() - epoch_began)
-            validated: tuple[float, float] | None = None
-            if isinstance(deciding, HeldOut) and (at.epoch % schedule.valid_every == 0 or at.epoch == n_epochs):
-                system, ndcg = choose_popularity_weight(
-                    recommender_of(model, train, seen), train, deciding, schedule.popularity_weights, workers
-                )
-                validated = (ndcg, system.popularity_weight)
-                if at.best is None or ndcg > at.best[0]:
-                    at.best = (ndcg, at.epoch, system)
-            asked = on_epoch or workers.size > 1  # of several, all compute what one of them tells
-            mass = _mass(known_mass, group[-1].to(device)) if known_mass and asked else 0.0
-            showed = at.end_epoch(time.perf_counter() - began, speed, mass, validated)
-            if on_epoch:
-                on_epoch(showed)
+        try:
+            while at.epoch <= n_epochs and not at.is_over(schedule):
+                epoch_draws, n_done = draws.bit_generator.state, len(at.steps)
+                epoch_began, n_learned = time.perf_counter(), 0
+                drawn = batches(train, schedule.batch_size, mask, draws, pairs)
+                for number, group in enumerate(in_groups(drawn, schedule.batches_per_step(len(train)))):
+                    if number < n_done:
+                        continue  # learned from before the fit was killed
+                    due = checkpoints is not None and bool(workers.told([checkpoints.due])[0])
+                    streams = random_state(model, epoch_draws) if due else None
+                    optimiser.zero_grad()
+                    step = _gradients(model, [batch.to(device) for batch in group], weights, spare)
+                    _check_finite(step, len(at.told) + 1, checkpoints.file(key) if checkpoints else None)
+                    if checkpoints and streams:  # before the step: these parameters are known to give a finite loss
+                        at.seconds = time.perf_counter() - began
+                        checkpoints.save(key, {"key": key, "random": streams, **saved_state(at, model, optimiser)})
+                    optimiser.step()
+                    at.steps.append(step)
+                    n_learned += sum(len(batch.user) for batch in group)
+                speed = n_learned / (time.perf_counter() - epoch_began)
+                validated: tuple[float, float] | None = None
+                if isinstance(deciding, HeldOut) and (at.epoch % schedule.valid_every == 0 or at.epoch == n_epochs):
+                    system, ndcg = choose_popularity_weight(
+                        recommender_of(model, train, seen), train, deciding, schedule.popularity_weights, workers
+                    )
+                    validated = (ndcg, system.popularity_weight)
+                    if at.best is None or ndcg > at.best[0]:
+                        at.best = (ndcg, at.epoch, system)
+                asked = on_epoch or workers.size > 1  # of several, all compute what one of them tells
+                mass = _mass(known_mass, group[-1].to(device)) if known_mass and asked else 0.0
+                showed = at.end_epoch(time.perf_counter() - began, speed, mass, validated)
+                if on_epoch:
+                    on_epoch(showed)
+        except DivergedError:
+            if not at.first:
+                raise
+            best = at.first  # what was learned the first time is as good as it was
+            break
         optimiser.zero_grad()
         spare.clear()  # what steps needed is memory that `finish` may take
         if isinstance(deciding, Chosen):
@@ -384,10 +393,11 @@ def graph_tower(train: Dataset, settings: GraphSettings, generator: torch.Genera
 
 def _check_finite(step: Mapping[str, float], epoch: int, checkpoint: Path | None) -> None:
     for name in step:
-        if name not in BESIDE and not math.isfinite(step[name]):
+        if not math.isfinite(step[name]):
             kept = checkpoint is not None and checkpoint.exists()
+            what = "length of the gradient" if name == "grad_norm" else f"term {name!r}"
             raise DivergedError(
-                f"Training diverged in epoch {epoch}: the term {name!r} is {step[name]}. Lower the "
+                f"Training diverged in epoch {epoch}: the {what} is {step[name]}. Lower the "
                 "learning rate, or raise the temperature."
                 + (f" The last good checkpoint is {checkpoint}." if kept else "")
             )

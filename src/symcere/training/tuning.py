@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from symcere import rng
 from symcere.data.dataset import Dataset, HeldOut
+from symcere.errors import ConfigError
 from symcere.evaluation import metrics
 from symcere.ranking import Scorer, places
 from symcere.recommender import Recommender, Scored, unit_rows, with_unit_spread
@@ -85,8 +86,15 @@ def at_best_dial(
     return system.with_popularity_weight(popularity_weights[best]), values[best]
 
 
+def check_decides(valid: HeldOut) -> None:
+    """ConfigError where valid is empty, and nothing can be chosen by it."""
+    if not len(valid.user):
+        raise ConfigError("valid holds no interactions, and has to decide when to stop and where the dial is.")
+
+
 def _of_places(scores_of: Callable[[ndarray], Iterable[ndarray]], train: Dataset, valid: HeldOut) -> OfUsers:
     """The same under several views of the scores."""
+    check_decides(valid)
     relevant = valid.matrix
     degree = np.diff(relevant.indptr)
     user = np.repeat(np.arange(len(degree)), degree)

@@ -7,7 +7,7 @@ from pathlib import Path
 from symcere.data.formats.delimited import SEPARATORS, header, read_delimited
 from symcere.data.formats.jsonl import json_fields, read_json_lines
 from symcere.data.formats.lara import FIELDS, START, read_lara
-from symcere.data.formats.parquet import parquet_fields, read_parquet
+from symcere.data.formats.parquet import parquet_schema, read_parquet
 from symcere.data.formats.raw import Meter, first_and_all, input_files, is_parquet, read_blocks
 from symcere.data.formats.rows import Rows
 from symcere.data.sources import (
@@ -90,7 +90,7 @@ def read_rows(path: Path, wanted: Wanted, *, skip_bad: bool, meter: Meter) -> Re
 
 def _read_file(path: Path, wanted: Wanted, skip_bad: bool, meter: Meter) -> Recognised:
     if is_parquet(path):
-        mapping, source = _resolve(path, parquet_fields(path), "parquet", wanted)
+        mapping, source = _resolve(path, list(parquet_schema(path)), "parquet", wanted)
         return Recognised(source.name if source else "parquet", source, read_parquet(path, mapping, meter))
     first, blocks = first_and_all(read_blocks(path, meter), path)
     start = first.lstrip()
