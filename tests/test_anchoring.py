@@ -1,5 +1,7 @@
 """Anchors: drops are what editing the text does, LIME agrees, and the instrument finds what was planted."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -19,10 +21,11 @@ from symcere.analysis.anchoring import (
 )  # fmt: skip
 from symcere.analysis.anchoring_page import FROZEN, SHUFFLED, anchoring_findings
 from symcere.analysis.learned import Learned
-from symcere.analysis.lexicon import classes_of
+from symcere.analysis.lexicon import classes_of, is_function_word
 from symcere.data.items import Items, items_of
 from symcere.data.synthetic import FACTS, SENTIMENTS
 from symcere.text.reader import Reader
+from symcere.text.words import words as words_of
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +110,41 @@ def test_a_part_of_the_occurrences_is_a_sample_of_all(opened, split):
         assert drop == pytest.approx(every[place, word], abs=1e-6)
 
 
-def made_drops(drop, user=None, item=None):
+def test_of_a_part_of_the_occurrences_the_reviews_that_have_a_word_are_still_counted(opened, split):
+    learned, reader = opened
+    some = np.arange(200)
+    lens = learned_lens("ours", learned, split.train.user[some], split.train.item[some])
+    whole, part = drops(reader.open(some), [lens]), drops(reader.open(some), [lens], at_most=300, seed=3)
+    every, drawn = word_weights(whole, "ours"), word_weights(part, "ours")
+    assert whole.n_reviews.tolist() == np.bincount(whole.word, minlength=len(whole.vocabulary)).tolist()
+    assert part.n_reviews.tolist() == whole.n_reviews.tolist()
+    expected = dict(zip(every.words, every.n_reviews.tolist(), strict=True))
+    n_drawn = np.bincount(part.word, minlength=len(part.vocabulary))
+    means = np.bincount(part.word, part.drop["ours"], minlength=len(n_drawn)) / np.maximum(n_drawn, 1)
+    assert len(drawn.words) > 20
+    for word, n, mean in zip(drawn.words, drawn.n_reviews, drawn.mean, strict=True):
+        assert n == expected[word]
+        assert mean == pytest.approx(means[part.vocabulary.index(word)], abs=1e-9)
+
+
+def test_a_word_drawn_once_has_no_interval_and_is_no_anchor():
+    found = made_drops(np.array([[1.0, 2.0], [1.0, np.nan], [1.2, np.nan]]), n_reviews=[30, 30])
+    weights = word_weights(found, "x")
+    assert weights.words == ("w0",)
+    assert weights.n_reviews.tolist() == [30]
+    assert word_weights(found, "x", least=31).words == ()
+    assert word_weights(found, "x", least=1).words == ("w0", "w1")
+
+
+def made_drops(drop, user=None, item=None, n_reviews=None):
     """Drops of a table reviews x words, NaN where the review lacks the word."""
     place, word = np.nonzero(~np.isnan(drop))
     n = len(drop)
     user = np.arange(n) if user is None else user
     item = np.arange(n) if item is None else item
-    return Drops(tuple(f"w{w}" for w in range(drop.shape[1])), place, word, {"x": drop[place, word]}, user, item)
+    names = tuple(f"w{w}" for w in range(drop.shape[1]))
+    n_reviews = (~np.isnan(drop)).sum(0) if n_reviews is None else np.array(n_reviews)
+    return Drops(names, n_reviews, place, word, {"x": drop[place, word]}, user, item)
 
 
 def test_a_weight_is_the_mean_over_the_reviews_that_have_the_word():
@@ -175,10 +206,31 @@ def test_words_are_sorted_by_lexicon_part_of_speech_and_metadata():
     assert not classes_of(["la", "guitarra", "buena"], np.array([5, 3, 2]), items).english
 
 
+def test_what_contractions_leave_are_function_words_and_never_objective():
+    texts = [
+        "I don't, didn't, doesn't, isn't, wasn't, couldn't, wouldn't, weren't, aren't, hasn't, haven't, hadn't",
+        "shouldn't mustn't needn't mightn't shan't ain't won't can't oughtn't, I've you're they'll we'd it's I'm",
+        "dont didnt doesnt isnt wasnt couldnt wouldnt werent arent hasnt havent hadnt shouldnt mustnt neednt mightnt",
+        "cant wont aint im ive youre theyre thats whats theres its hes gonna wanna gotta kinda sorta dunno",
+        "couldn\u2019t they\u2019re",
+    ]
+    left = list(dict.fromkeys(word for text in texts for word in words_of(text)))
+    classes = classes_of(left, np.ones(len(left), dtype=int), Items())
+    assert len(left) > 60
+    assert [word for word in left if not is_function_word([word])[0]] == []
+    assert not classes.objective.any()
+    assert not classes.subjective.any()
+
+
+def test_words_that_are_spelled_like_a_contraction_and_as_often_something_else_are_no_function_words():
+    words = ["ill", "id", "shed", "shell", "hell", "wed", "nt", "heaven", "donut", "guitar"]
+    assert not is_function_word(words).any()
+
+
 def test_texts_in_another_language_have_anchors_and_no_comparison():
     drop = np.random.default_rng(0).normal(0.1, 0.05, (40, 3))
     found = made_drops(drop)
-    found = Drops(("guitarra", "cuerda", "buena"), found.place, found.word, found.drop, found.user, found.item)
+    found = dataclasses.replace(found, vocabulary=("guitarra", "cuerda", "buena"))
     names = [finding.name for finding in anchoring_findings(found, "x", Items())]
     assert names == ["anchors"]
 

@@ -1,5 +1,6 @@
 """A bundle is what a service needs: equal to what it was made of, torch-free, and refused where it is damaged."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -7,10 +8,12 @@ import sys
 from dataclasses import asdict
 
 import numpy as np
+import polars as pl
 import pytest
 from tests.test_encoders import TEACHER
 
 import symcere as sc
+from symcere.data.items import items_of
 from symcere.mapped import map_tensors
 from symcere.text.distilled import DistilledEncoder
 
@@ -80,6 +83,44 @@ def test_items_left_out_do_not_come_and_the_dial_is_the_scores(bundle):
     assert popular[item] - plain[item] == pytest.approx(expected, abs=1e-4)
     with pytest.raises(sc.ConfigError, match="at least 1"):
         bundle.recommend_to(taste, 0)
+
+
+def test_a_bundle_takes_the_place_of_one_with_other_titles_or_another_dial(explainer, split, tmp_path):
+    titled = items_of(pl.DataFrame({"item_id": [split.train.items.id(0)], "title": ["Strap"], "category": [""]}))
+    turned = dataclasses.replace(explainer.learned, model=explainer.learned.model.with_popularity_weight(3.5))
+    for made, items in (
+        (explainer, sc.Items()),
+        (explainer, titled),
+        (dataclasses.replace(explainer, learned=turned), titled),
+        (explainer, sc.Items()),
+    ):
+        sc.write_bundle(made, items, tmp_path / "bundle")
+        opened = sc.open_bundle(tmp_path / "bundle")
+        assert len(opened.items) == len(items)
+        assert opened.model.popularity_weight == made.learned.model.popularity_weight
+
+
+def test_texts_of_somebody_new_are_cleaned_as_those_of_reviews_are(explainer, split):
+    words = " ".join(split.train.review["text"][0].split()[:4])
+    clean, raw = (explainer.taste(texts=[text]) for text in (words, f" {words}<br />&nbsp;"))
+    np.testing.assert_array_equal(raw.vector, clean.vector)
+    assert raw.texts == clean.texts == (words,)
+    with pytest.raises(sc.ConfigError, match="Name at least one item"):
+        explainer.taste(texts=["<br />"])
+
+
+def test_nonsense_is_no_taste_for_an_encoder_that_has_a_vector_for_any_text(split, quick):
+    encoders = [sc.tfidf_encoder(8), DistilledEncoder(teacher=TEACHER)]
+    text = sc.encode_reviews(split.train, *encoders)
+    explainer = sc.Explainer.of(
+        split.train, text, sc.fit(split.train, text, valid=split.valid, settings=quick), *encoders
+    )
+    user_id = split.train.users.id(0)
+    served = explainer.taste(user_id=user_id).vector
+    for said in ("zzz qqq", "..."):
+        with pytest.raises(sc.ConfigError, match="Name at least one item"):
+            explainer.taste(texts=[said])
+        np.testing.assert_array_equal(explainer.taste(texts=[said], user_id=user_id).vector, served)
 
 
 @pytest.mark.parametrize("said", ["", "   ", "zzz qqq"])

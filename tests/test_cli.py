@@ -1,5 +1,6 @@
 """The command line as a user meets it: results, files, sentences, exit codes."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -368,6 +369,87 @@ def test_an_interrupt_while_python_makes_a_class_is_one_too():
     assert stop.value.code == 130
     with pytest.raises(RuntimeError, match="of its own"), interruptible():
         raise RuntimeError("of its own")
+
+
+def test_an_interrupt_that_passed_an_exec_is_an_exit_code_too(tmp_path):
+    """CPython notes it, and under -m would die of the signal at its end."""
+    code = "with interruptible('Stopped.'):\n    exec('raise KeyboardInterrupt')\n"
+    (tmp_path / "stopped.py").write_text(f"from symcere.cli.screen import interruptible\n{code}")
+    done = subprocess.run(
+        [sys.executable, "-m", "stopped"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (130, "Error Stopped.\n")
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+at = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("symcere", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "words", "sentence"),
+    [
+        ("symcere.cli", ["run", "x"], "Interrupted."),
+        ("typer", ["run", "x"], "Interrupted."),
+        ("symcere.data.ingest", ["run", "x"], "Interrupted. Finished stages are kept"),
+        ("symcere.recommender", ["recommend", "x", "y"], "Interrupted."),
+    ],
+)
+def test_an_interrupt_of_any_import_is_one_sentence(tmp_path, at, words, sentence):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, at, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 130
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"Error {sentence}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize("command", ["recommend", "run"])
+def test_standard_output_that_cannot_be_written_is_one_sentence(finished, symcere, monkeypatch, command, as_json):
+    folder, result, words = finished
+    words = [word for word in words if word != "--json"]
+    if command == "recommend":
+        words = ["recommend", folder, next(iter(result["recommendations"])), "-k", 50]
+    else:
+        words.append("--quiet")
+    with Path("/dev/full").open("w") as full, contextlib.suppress(OSError):
+        monkeypatch.setattr(sys, "stdout", full)
+        code, _, err = symcere(*words, *as_json)
+    assert code == 2
+    assert err == (
+        "Error Standard output cannot be written: No space left on device. Free space, or send it elsewhere.\n"
+    )
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_python_adds_nothing_at_its_end_about_output_that_cannot_be_written(word):
+    command = [sys.executable, "-m", "symcere", word]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error Standard output cannot be written")
+    assert done.stderr.count("\n") == 1
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_help_reads_well(symcere):

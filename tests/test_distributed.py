@@ -79,6 +79,23 @@ FILTERS = {
 
 
 @pytest.mark.slow
+def test_feedback_stands_beside_other_files_and_items_of_nobody_are_none_on_ray_as_here(cluster, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rows = [f"u{n % 9},i{n % 4},5,word{n},Title {n % 4}" for n in range(40)]
+    lost = [",ghost,5,nobody,Ghost"]
+    (raw / "old.csv").write_text("\n".join(["user_id,item_id,rating,text,item_title", *rows, *lost]))
+    (raw / "since.jsonl").write_text('{"user_id": "u1", "item_id": "new", "rating": 4, "text": "since"}\n')
+    here = _here(raw, tmp_path / "here", ())
+    cluster.run("ingest", _core, str(raw), str(tmp_path / "there"), ())
+    there = read_table(str(tmp_path / "there"))
+    assert there.table.sort("user_id", "item_id").equals(here.table.sort("user_id", "item_id"))
+    assert there.source == here.source == "csv"
+    titled = [set(each.items.table.filter(pl.col("title") != "")["item_id"]) for each in (here, there)]
+    assert titled == [{"i0", "i1", "i2", "i3"}] * 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILTERS)
 def test_many_files_on_ray_are_the_table_that_one_machine_makes(cluster, tmp_path, name):
     raw = _files(tmp_path / "raw")

@@ -35,6 +35,7 @@ class Site:
     def __init__(self):
         self.body, self.etag, self.modified = BODY, '"v1"', formatdate(1e9, usegmt=True)
         self.ranges, self.length, self.slow = True, True, 0.0
+        self.most, self.total = len(BODY), True  # bytes that a range is answered with; whether it says of how many
         self.faults, self.asked, self.sent = deque(), [], 0
         site = self
 
@@ -64,8 +65,18 @@ class Site:
             request.send_response(code)
             for name, text in headers.items():
                 request.send_header(name, text)
-            request.send_header("Content-Length", "0")
+            if self.length:
+                request.send_header("Content-Length", "0")
             request.end_headers()
+            return
+        if kind == "break":
+            request.protocol_version = "HTTP/1.1"  # which has chunks, and so knows of a body that it is not whole
+            request.send_response(200)
+            request.send_header("ETag", self.etag)
+            request.send_header("Transfer-Encoding", "chunked")
+            request.end_headers()
+            request.wfile.write(b"%x\r\n%b\r\n" % (value, self.body[:value]))
+            request.close_connection = True
             return
         if kind == "hang":
             time.sleep(value)
@@ -77,10 +88,11 @@ class Site:
         if start >= len(self.body):
             request.send_error(416)
             return
-        body = self.body[start:]
+        body = self.body[start : start + self.most]
         request.send_response(206 if start else 200)
         if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
+            total = len(self.body) if self.total else "*"
+            request.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{total}")
         if self.length:
             request.send_header("Content-Length", str(value if kind == "claim" else len(body)))
         for name, text in (("ETag", self.etag), ("Last-Modified", self.modified)):
@@ -213,6 +225,46 @@ def test_a_body_of_unknown_length_that_breaks_off_is_found_out_by_its_gzip(site,
         fetch(url, tmp_path, **QUICK)
     assert names(tmp_path) == ["reviews.json.gz.bad"]
     assert fetch(url, tmp_path, **QUICK).sha256 == SHA
+
+
+def test_a_body_of_unknown_length_whose_rest_comes_in_pieces_is_whole_at_the_size_that_they_state(site, tmp_path):
+    seen = []
+    site.most = 60_000
+    site.faults.append(("break", 50_000))
+    file = fetch(f"{site.url}/reviews.json", tmp_path, backoff=0.6, on_progress=lambda *step: seen.append(step))
+    assert file.path.read_bytes() == BODY
+    assert [asked.get("Range") for asked in site.asked[:3]] == [None, "bytes=50000-", "bytes=110000-"]
+    assert [note for *_, note in seen if "announced" in note] == [
+        f"the server announced {len(BODY):,} bytes and sent {n:,}; again in 0 s" for n in (110_000, 170_000)
+    ]
+
+
+def test_the_size_that_a_range_states_outlives_the_call(site, tmp_path):
+    site.most = 60_000
+    site.faults.extend([("break", 50_000), ("none", None), ("status", (404, {}))])
+    with pytest.raises(sc.DataError, match="answers 404"):
+        fetch(f"{site.url}/reviews.json", tmp_path, **QUICK)
+    assert json.loads((tmp_path / ".reviews.json.part.json").read_text())["size"] == len(BODY)
+    assert fetch(f"{site.url}/reviews.json", tmp_path, **QUICK).path.read_bytes() == BODY
+    assert site.sent == len(BODY) - 50_000
+
+
+@pytest.mark.parametrize("total", [True, False])
+def test_a_range_of_unknown_length_that_breaks_off_is_gone_on_with(site, tmp_path, total):
+    site.length, site.total = False, total
+    site.faults.extend([("break", 50_000), ("drop", 50_000)])
+    assert fetch(f"{site.url}/reviews.json", tmp_path, **QUICK).path.read_bytes() == BODY
+    assert [asked.get("Range") for asked in site.asked] == [None, "bytes=50000-", "bytes=100000-"]
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_an_empty_answer_is_no_file_and_is_asked_for_once(site, url, tmp_path, length):
+    site.length = length
+    site.faults.extend([("status", (200, {}))] * 5)
+    with pytest.raises(sc.DataError, match=r"answers with nothing, where a file was expected\. See https://a\.page"):
+        fetch(url, tmp_path, attempts=2, page="https://a.page", **QUICK)
+    assert len(site.asked) == 1
+    assert names(tmp_path) == []
 
 
 def test_a_server_that_claims_more_than_it_has_is_given_up(site, url, tmp_path):

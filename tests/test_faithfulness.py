@@ -1,5 +1,6 @@
 """Reasons put to the test: curves begin and end alike, true reasons move the score, made-up ones do not."""
 
+import dataclasses
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -61,7 +62,14 @@ def test_random_orders_have_the_frequencies_of_the_reasons():
 
 
 def test_the_finding_can_be_read_aloud_and_says_when_there_is_nothing_to_test(parts):
-    finding = faithfulness_finding(found_by(Explainer, parts))
+    found = found_by(Explainer, parts)
+    finding = faithfulness_finding(found)
+    assert (
+        "blanked in all train reviews of the item, and the whole score is computed again, exactly" in finding.method
+    )
+    estimated = faithfulness_finding(dataclasses.replace(found, exact=False)).method
+    assert "of more than 200 in as many drawn at random" in estimated
+    assert "exactly" not in estimated
     assert len(ElementTree.fromstring(finding.figure).get("aria-label")) > 40
     assert len(finding.data) == 2 * len(ORDERS) * len(SHARES)
     none = {order: np.zeros((0, len(SHARES))) for order in ORDERS}

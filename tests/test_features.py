@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 import symcere as sc
 from conftest import reviews_of
+from symcere.ids import IdMap
 from symcere.text.conditioning import AS_IS, Conditioning, fit_conditioning
 from symcere.text.corpus import clean_text, corpus_of
 from symcere.text.profiles import Pool, review_weights
+from symcere.text.reader import Reader
 from symcere.training.text import without_own
 
 
@@ -130,6 +132,45 @@ def test_profiles_are_kept_by_all_that_decides_them(split, tmp_path):
         fresh = sc.encode_reviews(train, encoder, weightings=ways)
         assert kept.user.tobytes() == fresh.user.tobytes()
         assert len(list(tmp_path.glob("profiles-*"))) == there + 1
+
+
+def test_profiles_of_a_weighting_that_nobody_can_name_are_made_anew(split, tmp_path):
+    def power(k):
+        return lambda corpus: np.arange(1.0, len(corpus.table) + 1) ** k
+
+    powers = (0.0, 3.0, -3.0)  # each takes the place, and the address, of the one before
+    kept = [sc.encode_reviews(split.train, LETTERS, weightings=[power(k)], cache=tmp_path) for k in powers]
+    for k, profiles in zip(powers, kept, strict=True):
+        fresh = sc.encode_reviews(split.train, LETTERS, weightings=[power(k)])
+        assert profiles.user.tobytes() == fresh.user.tobytes()
+
+
+def test_profiles_of_vectors_by_id_are_kept_by_the_ids(split, tmp_path):
+    train, path = split.train, tmp_path / "v.parquet"
+    vectors = np.random.default_rng(0).normal(size=(len(train.items), 3)).tolist()
+    pl.DataFrame({"item_id": list(train.items), "v": vectors}).write_parquet(path)
+    renamed = dataclasses.replace(train, items=IdMap(tuple(reversed(train.items.ids)), "item"))
+    encoder = dataclasses.replace(sc.precomputed(path), conditioning=Conditioning("none"))
+    first, other = (sc.encode_reviews(each, encoder, cache=tmp_path / "cache") for each in (train, renamed))
+    assert other.item.tobytes() == sc.encode_reviews(renamed, encoder).item.tobytes() != first.item.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["centre", "whiten"])
+def test_a_review_of_which_nothing_is_known_stays_zero_under_any_conditioning(split, kind):
+    train = split.train
+    for row in np.flatnonzero(train.user == 0):
+        train = changed(train, row, title=pl.lit(""), text=pl.lit(f"qqqq{row}"))
+    half = np.flatnonzero(train.user == 1)[0]
+    train = changed(train, half, title=pl.lit(""), text=pl.lit("zzzz"))
+    encoder = dataclasses.replace(sc.tfidf_encoder(8), conditioning=Conditioning(kind, 4))
+    text = sc.encode_reviews(train, encoder, leave_one_out=True)
+    assert not text.user[0].any()
+    own, reader = text.own[0], Reader.of(train, text, [encoder])
+    mine = np.flatnonzero(train.user == 1)
+    read = reader.open(mine).vectors()
+    assert not read[0].any()
+    np.testing.assert_allclose(text.user[1], read.mean(0), atol=1e-3)  # kept as float16
+    np.testing.assert_allclose(own.vectors[mine], read, atol=1e-3)
 
 
 def test_damaged_profiles_are_made_again(split, tmp_path):

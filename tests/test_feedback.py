@@ -1,20 +1,25 @@
 """Feedback: kept before it counts, folded in at once, there after any kill, and read by the next training."""
 
+import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.test_serving import client_of
 
 import symcere as sc
-from symcere.errors import OutputError
+from symcere.errors import ConfigError, OutputError, UnknownIdError
+from symcere.ids import IdMap
 from symcere.serving.app import Holder
-from symcere.serving.feedback import Event, Feedback
+from symcere.serving.feedback import Event, Feedback, export
 from symcere.serving.guard import Limits
 from symcere.serving.service import Service, Wish
 
@@ -70,6 +75,78 @@ def test_events_are_there_after_a_new_start_and_a_reload(folder, tmp_path):
     assert second.service.for_user("user00001", wish) == first.service.for_user("user00001", wish)
 
 
+def writer_to(pipe):
+    """The writing end of a named pipe, once somebody reads."""
+    for _ in range(2_000):
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            time.sleep(0.005)
+    raise AssertionError("Nobody reads.")
+
+
+def reloaded_while(holder, act, content=None):
+    """What a reload that waits for its manifest returned, what `act` did meanwhile, and whether it was in time.
+
+    The manifest is a named pipe, slow as a slow disk; what comes out of it at last is `content`, or what it held.
+    """
+    manifest = holder.folder / "manifest.json"
+    real = manifest.read_bytes()
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with ThreadPoolExecutor(2) as threads:
+        reload = threads.submit(holder.reload)
+        pipe = writer_to(manifest)
+        acting = threads.submit(act)
+        in_time = bool(wait([acting], timeout=1).done)
+        manifest.unlink()
+        manifest.write_bytes(real)
+        os.write(pipe, real if content is None else content)
+        os.close(pipe)
+        return reload.result(), acting.result(), in_time
+
+
+def items_since(holder):
+    return [event.item_id for event in holder.service.since["user00001"]]
+
+
+@pytest.mark.parametrize("content", [None, b"broken"])
+def test_a_reload_holds_up_no_feedback_and_folds_each_event_in_once(folder, tmp_path, content):
+    shutil.copytree(folder, tmp_path / "bundle")
+    holder = Holder(tmp_path / "bundle", Feedback(tmp_path / "store.db"))
+    client = client_of(holder, Limits(rate=0))
+
+    def tell(item_id):
+        client.post("/v1/feedback", json={"user_id": "user00001", "item_id": item_id})
+        return items_since(holder)
+
+    first, second, third = holder.service.model.items.ids[:3]
+    tell(first)
+    told = reloaded_while(holder, lambda: tell(second), content)
+    assert told == (content is None, [first, second], True)
+    assert tell(third) == [first, second, third]
+    assert holder.reload()
+    assert items_since(holder) == [first, second, third]
+    assert items_since(Holder(folder, Feedback(tmp_path / "store.db"))) == [first, second, third]
+
+
+def test_an_event_during_a_reload_is_kept_also_where_the_new_bundle_lacks_its_item(split, text, model, tmp_path):
+    gone, stays = model.items.ids[:2]
+    for name, items in (("old", model.items), ("new", IdMap(("another", *model.items.ids[1:]), "item"))):
+        train, same = replace(split.train, items=items), replace(model, items=items)
+        explainer = sc.Explainer.of(train, text, same, sc.tfidf_encoder(64))
+        sc.write_bundle(explainer, sc.Items(), tmp_path / name)
+    store = Feedback(tmp_path / "store.db")
+    holder = Holder(tmp_path / "old", store)
+    holder.folder = tmp_path / "new"
+    events = [Event("user00001", item_id) for item_id in (gone, stays)]
+    assert reloaded_while(holder, lambda: [holder.keep(event) for event in events]) == (True, [1, 2], True)
+    assert items_since(holder) == [stays]
+    with pytest.raises(UnknownIdError):
+        holder.keep(events[0])
+    assert len(list(store)) == 2
+
+
 def test_events_of_items_that_a_bundle_lacks_are_kept_and_not_folded(folder, tmp_path):
     store = Feedback(tmp_path / "store.db")
     store.add(Event("user00001", "gone from the catalogue"))
@@ -106,6 +183,56 @@ def test_a_file_that_is_no_store_is_refused(tmp_path):
         other.execute("CREATE TABLE events (x)")
     with pytest.raises(OutputError, match="cannot keep feedback"):
         Feedback(tmp_path / "other.db")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_what_is_no_store_is_left_as_it_is(tmp_path, symcere, journal):
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("not a database, but long enough to be looked at" * 40)
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as theirs:
+        theirs.execute(f"PRAGMA journal_mode={journal}")
+        theirs.execute("CREATE TABLE orders (x)")
+    before = contents(tmp_path)
+    for name in before:
+        code, out, err = symcere("feedback", name, "--out", "since.jsonl")
+        assert (code, out) == (2, "")
+        assert f"{name} holds no feedback" in err
+    for name in ("text", "theirs.db"):
+        with pytest.raises(OutputError, match="cannot keep feedback"):
+            Feedback(tmp_path / name)
+    assert contents(tmp_path) == before
+    with closing(Feedback(tmp_path / "empty")) as store:
+        assert store.add(Event("a", "b")) == 1
+
+
+def test_a_store_is_read_while_it_is_in_use_and_stays_as_it_is(tmp_path):
+    path, link = tmp_path / "kept" / "store #1?.db", tmp_path / "link.db"
+    with closing(Feedback(path)) as store:
+        store.add(Event("a", "b"))
+        link.symlink_to(path)
+        before = contents(path.parent)["store #1?.db"]
+        assert export(path, tmp_path / "since.jsonl") == export(link, tmp_path / "since.jsonl") == 1
+        assert store.add(Event("a", "c")) == 2
+        assert contents(path.parent)["store #1?.db"] == before
+    after = contents(path.parent)
+    assert export(path, tmp_path / "since.jsonl") == export(link, tmp_path / "since.jsonl") == 2
+    assert contents(path.parent) == after
+    assert after.keys() == {"store #1?.db"}
+
+
+def test_a_damaged_store_is_a_sentence(tmp_path):
+    path = tmp_path / "store.db"
+    with closing(Feedback(path)) as store:
+        for n in range(200):
+            store.add(Event(f"user{n}", "item", 5.0, "", "words " * 50))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8_192] + b"\xff" * (len(whole) - 8_192))
+    with pytest.raises(ConfigError, match="holds no feedback that can be read"):
+        export(path, tmp_path / "since.jsonl")
 
 
 def test_the_next_training_reads_what_was_kept(tmp_path, symcere):
@@ -163,3 +290,10 @@ def test_an_event_that_was_acknowledged_survives_any_kill(tmp_path):
             there = {number for (number,) in store.execute("SELECT id FROM events")}
             assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert set(told) <= there
+
+
+def test_a_store_is_not_written_over_by_its_own_export(tmp_path):
+    Feedback(tmp_path / "store.db").add(Event("ann", "strap"))
+    with pytest.raises(sc.ConfigError, match="is the store itself"):
+        export(tmp_path / "store.db", tmp_path / "store.db")
+    assert export(tmp_path / "store.db", tmp_path / "since.jsonl") == 1

@@ -72,6 +72,18 @@ def test_a_sample_takes_whole_users_whatever_the_order_and_grows_with_its_share(
     assert users(reviews, share) == users(mixed, share) <= users(reviews, min(1.0, share + 0.2))
 
 
+def test_who_is_in_a_sample_does_not_depend_on_who_else_is_there(tmp_path):
+    rows = [f"u{n},i{n % 7},5,t" for n in range(200)]
+    tables = []
+    for more in ([], [",i1,5,nobody"], ["new,i1,5,t"]):
+        (tmp_path / "r.csv").write_text("\n".join(["user_id,item_id,rating,text", *rows, *more]))
+        tables += [sc.read_reviews(tmp_path / "r.csv", filters=[sc.Sample(0.3)])]
+        tables += [sc.read_reviews(tmp_path / "r.csv").filtered(sc.Sample(0.3))]
+    first, *others = [set(table.table["user_id"]) - {"new"} for table in tables]
+    assert all(other == first for other in others)
+    assert len(first) == pytest.approx(60, abs=20)
+
+
 def test_about_the_share_is_sampled():
     reviews = reviews_of([(f"u{n}", "i") for n in range(4_000)])
     assert len(reviews.filtered(sc.Sample(0.25))) == pytest.approx(1_000, abs=120)

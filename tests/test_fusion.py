@@ -298,6 +298,7 @@ def test_of_both_the_better_on_valid_is_taken_and_the_first_of_two_as_good(long_
     assert chosen == sc.Chosen(-best[1], first.popularity_weight, first.towers.text_times, apart=False)
 
 
+@pytest.mark.slow
 def test_text_that_is_in_the_graph_cannot_be_left_out_a_second_time(long_histories):
     told = []
     found = noisy(long_histories, told.append, w_text_in_graph=0.5)
@@ -306,6 +307,7 @@ def test_text_that_is_in_the_graph_cannot_be_left_out_a_second_time(long_histori
     assert not any(epoch.again for epoch in told)
 
 
+@pytest.mark.slow
 def test_where_the_second_time_diverges_the_first_stays(long_histories, monkeypatch, tmp_path):
     def diverging(model, group, weights, spare):
         step = _gradients(model, group, weights, spare)

@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import os
+import re
 import subprocess
 import sys
 import zlib
@@ -214,3 +215,72 @@ def test_any_csv_is_parsed_fast_as_it_is_slowly_or_not_at_all(body):
     if fast is not None:
         records = [row for row in csv.reader(io.StringIO(body, newline=""), strict=True) if row]
         assert fast.rows() == [tuple(row) for row in records]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text(st.sampled_from(list('ab",\n')), min_size=1, max_size=40))
+def test_any_csv_is_read_as_python_reads_it_and_no_line_is_lost_unseen(body):
+    """What csv refuses, or has not two fields, is counted line by line."""
+    found = _read(body, ",", [body])
+    records, n_lines = csv.reader(io.StringIO(body), strict=True), 0
+    expected, n_bad = [], 0
+    while True:
+        try:
+            record = next(records)
+        except StopIteration:
+            break
+        except csv.Error:
+            record = [""]
+        taken, n_lines = records.line_num - n_lines, records.line_num
+        expected += [tuple(record)] if len(record) == 2 else []
+        n_bad += taken if record and len(record) != 2 else 0
+    assert found == (expected, n_bad)
+
+
+_SOME = settings(max_examples=400 if CHECKS_ALL else 50, deadline=None)  # many small blocks take long
+_TABBED = st.lists(st.text(st.sampled_from(list('a"\t\t')), max_size=8), min_size=1, max_size=12)
+
+
+@_SOME
+@given(_TABBED, st.randoms())
+@example(['"', 'a"\ta\t', '\ta\t"', 'a"'], None)
+@example(['"', '"\t"\t', "a", '"""\t"\t"'], None)
+def test_no_tsv_line_is_swallowed_for_what_stands_around_it_wherever_blocks_end(lines, random):
+    """Of the lines of three fields each is in a row of its own; all others are counted, or part of a row."""
+    for number, each in enumerate(lines):
+        first, *others = each.split("\t")
+        if len(others) == 2:
+            others[0] = f"{others[0][:1]}<{number}>{others[0][1:]}"
+        lines[number] = "\t".join([first, *others])
+    body = "".join(f"{line}\n" for line in lines)
+    found, n_bad = _read(body, "\t", [body])
+    rows = ["\n".join(row) for row in found]
+    for number, each in enumerate(lines):
+        if each.count("\t") == 2:
+            assert sum(f"<{number}>" in row for row in rows) == 1
+    assert all(row.count("<") <= 1 for row in rows)
+    taken = sum(1 + sum(field.count("\n") for field in row) for row in found)
+    assert taken + n_bad + lines.count("") >= len(lines) >= taken + n_bad
+    blocks = re.findall(".*\n", body)
+    while random and len(blocks) > 1 and random.random() < 0.7:
+        at = random.randrange(len(blocks) - 1)
+        blocks[at : at + 2] = ["".join(blocks[at : at + 2])]
+    assert _read(body, "\t", blocks) == (found, n_bad)
+
+
+@_SOME
+@given(st.lists(st.tuples(*[st.text(st.sampled_from(list('ab "\n')), max_size=6)] * 3), min_size=1), st.booleans())
+def test_what_csv_writes_with_tabs_is_read_back(rows, everything_quoted):
+    text = io.StringIO()
+    quoting = csv.QUOTE_ALL if everything_quoted else csv.QUOTE_MINIMAL
+    csv.writer(text, delimiter="\t", quoting=quoting, lineterminator="\n").writerows(rows)
+    assert _read(text.getvalue(), "\t", text.getvalue().splitlines(keepends=True)) == (rows, 0)
+
+
+def _read(body, separator, blocks):
+    """Rows and number of bad lines, with a header before the blocks."""
+    names = ["x", "y", "z"] if separator == "\t" else ["x", "y"]
+    raw = [separator.join(names).encode() + b"\n", *(block.encode() for block in blocks)]
+    mapping = {name: name for name in names}
+    found = list(read_delimited(Path("f"), iter(raw), separator, names, mapping, skip_bad=True))
+    return [row for rows in found for row in rows.table.rows()], sum(rows.n_bad for rows in found)

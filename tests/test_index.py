@@ -208,6 +208,22 @@ def test_nobody_gets_what_the_dial_says():
     np.testing.assert_array_equal(item[0], np.arange(5))
 
 
+@pytest.mark.parametrize("last", [0, 5_000])
+def test_of_items_most_of_which_are_alike_the_best_are_found(last):
+    """Items whose sum of four bits is the least of all are not looked at: that few are found proves nothing."""
+    emb, offset = np.zeros((70_000, 8), dtype=np.float32), np.zeros(70_000, dtype=np.float32)
+    some = np.random.default_rng(1).choice(70_000, 400, replace=False)
+    emb[some, 0], offset[some] = np.linspace(0.1, 1, 400), np.arange(400)
+    offset[-1] = last
+    index = Index(emb, offset)
+    for taste, dial in ((0.0, 1.0), (1.0, 0.0), (0.0, 0.0)):
+        tastes = np.full((1, 8), taste, dtype=np.float32)
+        item, score = index.best(tastes, dial, 5, NOTHING)
+        exact = tastes[0] @ emb.T + dial * offset
+        np.testing.assert_array_equal(item[0], np.argsort(-exact, kind="stable")[:5])
+        np.testing.assert_allclose(score[0], exact[item[0]], rtol=1e-6)
+
+
 def test_links_find_nearly_all_of_the_best_and_nothing_that_is_hidden():
     draws = np.random.default_rng(4)
     centres = draws.normal(size=(60, 16))

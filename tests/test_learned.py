@@ -7,6 +7,7 @@ import pytest
 from tests.test_deletion import blanked
 
 import symcere as sc
+from symcere.analysis import why
 from symcere.analysis.learned import Learned
 from symcere.analysis.why import Explainer
 from symcere.text.reader import Reader
@@ -212,6 +213,71 @@ def test_a_words_value_is_how_far_the_score_falls_when_it_is_blanked_in_every_re
         beside = learned.model.popularity_weight * learned.model.log_popularity[item]
         fallen = score - (vector @ learned.final[user] / learned.model.temperature + beside)
         assert drop[place] == pytest.approx(fallen, abs=2e-3)
+
+
+def test_words_are_left_out_of_all_reviews_however_many_where_that_costs_no_second_reading(
+    explainer, split, text, model, monkeypatch
+):
+    user, item = 4, int(np.bincount(split.train.item).argmax())
+    ids = model.users.id(user), model.items.id(item)
+    expected = explainer.why(*ids, n=100)
+    monkeypatch.setattr(why, "MOST_REVIEWS", 4)
+    capped = explainer_of(split, text, model)
+    profile, drop = capped.word_drops("item", item, capped.learned.final[user])
+    assert len(profile.reviews) == (split.train.item == item).sum() > 8
+    nothing_left = profile.without_sets(np.ones((1, len(profile.words)), dtype=bool))
+    assert np.linalg.norm(nothing_left) < 1e-3 * np.linalg.norm(profile.features)
+    assert capped.why(*ids, n=100).item_words == expected.item_words
+    for name, value in expected.item_words:
+        assert drop[profile.vocabulary.index(name)] == pytest.approx(value, abs=1e-6)
+
+
+def test_many_reviews_are_read_in_pieces_and_say_the_same(explainer, split, monkeypatch):
+    profile = explainer.profile("item", int(np.bincount(split.train.item).argmax()))
+    gone = np.random.default_rng(0).random((9, len(profile.words))) < 0.5
+    changes, left = profile.changes(), profile.without_sets(gone)
+    monkeypatch.setattr(why, "_BLOCK", 7)
+    monkeypatch.setattr(why, "_BLOCK_OF_SETS", 2 * len(profile.reviews))
+    np.testing.assert_allclose(profile.changes(), changes, atol=1e-7)
+    np.testing.assert_allclose(profile.without_sets(gone), left, atol=1e-7)
+
+
+def test_the_words_of_an_item_are_read_once_for_all_who_ask(split, text, model, monkeypatch):
+    explainer = explainer_of(split, text, model)
+    ids = model.users.id(4), model.items.id(5)
+    first = explainer.why(*ids)
+    monkeypatch.setattr(why, "Profile", None)  # whoever reads again is noticed
+    assert explainer.why(*ids) == first
+    with pytest.raises(TypeError, match="not callable"):
+        explainer.why(model.users.id(4), model.items.id(6))
+
+
+def test_where_every_text_is_read_again_some_reviews_drawn_at_random_stand_for_all(split, quick, monkeypatch):
+    def lengths(texts):
+        counts = [[len(text), text.count("a"), text.count("e"), text.count("s")] for text in texts]
+        return np.array(counts, dtype=np.float32) + np.float32([1, 0.5, 0.1, 0])
+
+    encoder = sc.function_encoder(lengths)
+    text = sc.encode_reviews(split.train, encoder)
+    learned = Learned(split.train, text, fit(split, text, quick, {"max_epochs": 1}))
+    explainer = Explainer(learned, Reader.of(split.train, text, [encoder]))
+    items = np.flatnonzero(learned.train.popularity > 12).tolist()
+    whole = [explainer.profile("item", item) for item in items]
+    monkeypatch.setattr(why, "MOST_REVIEWS", 6)
+    drawn, again = ([explainer.profile("item", item) for item in items] for _ in range(2))
+    agree, length, first_rows = 0.0, 0.0, []
+    for every, some, same in zip(whole, drawn, again, strict=True):
+        assert len(some.reviews) == 6 < len(every.reviews)
+        assert np.array_equal(some.reviews.reviews, same.reviews.reviews)
+        assert some.share.sum(0) == pytest.approx(1)
+        first_rows.append(np.array_equal(some.reviews.reviews, every.reviews.reviews[:6]))
+        found = dict(zip(some.vocabulary, some.changes(), strict=True))
+        for word, change in zip(every.vocabulary, every.changes(), strict=True):
+            agree += float(change @ found.get(word, np.zeros_like(change)))
+            length += float(change @ change)
+    assert len(items) > 10
+    assert sum(first_rows) < 2
+    assert 0.85 < agree / length < 1.15
 
 
 def test_reasons_are_of_train_reviews_and_name_no_function_word(explainer, split):

@@ -28,6 +28,19 @@ def _by_hand(stands, user, item):
     return weights
 
 
+def test_texts_that_are_exchanged_are_another_encoder_and_rows_in_another_order_are_not():
+    texts, user, item = ["a b", "c d", "e f", "", "g h"], np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 2, 0])
+
+    def fingerprint(order, mixed):
+        corpus = corpus_of([mixed[row] for row in order], pairs=(user[order], item[order]))
+        return sc.lift_encoder().fit(corpus).fingerprint
+
+    same, back = np.arange(5), np.arange(5)[::-1]
+    exchanged = ["c d", "a b", *texts[2:]]
+    assert fingerprint(same, texts) == fingerprint(back, texts)
+    assert fingerprint(same, texts) != fingerprint(same, exchanged)
+
+
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 40), block=st.sampled_from([1, 7, 2_048]))
 def test_lift_is_what_loops_count(seed, n, block):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -57,12 +58,49 @@ def test_a_file_in_the_way_is_a_sentence(tmp_path):
         write_file(tmp_path / "file" / "inside.txt", "text")
 
 
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reads = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_file(tmp_path / "pipe", "text")
+    assert os.read(reads, 10) == b"text"
+    os.close(reads)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
 def test_of_two_processes_that_make_the_same_folder_the_first_one_wins(tmp_path):
     target = tmp_path / "stage"
     with new_folder(target, "key", {"by": "slow"}), new_folder(target, "key", {"by": "quick"}):
         pass
     assert read_manifest(target)["by"] == "quick"
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def test_a_folder_without_a_key_is_known_by_what_it_holds(tmp_path):
+    keys = []
+    for content, field in (("one", 1), ("one", 1), ("two", 1), ("two", 2)):
+        with new_folder(tmp_path / "made", None, {"field": field}) as temporary:
+            (temporary / "file").write_text(content)
+        assert (tmp_path / "made" / "file").read_text() == content
+        keys.append(read_manifest(tmp_path / "made")["key"])
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+def test_an_interrupt_while_names_are_exchanged_leaves_what_stood_there(tmp_path, monkeypatch):
+    with new_folder(tmp_path / "made", "old", {}):
+        pass
+    rename = Path.rename
+
+    def interrupted(path, target):
+        if path.suffix != ".old" and target == tmp_path / "made":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "made", "new", {}):
+        pass
+    assert read_manifest(tmp_path / "made")["key"] == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 @pytest.mark.parametrize("damage", ["changed", "removed", "no manifest"])

@@ -232,7 +232,7 @@ def test_serve_exports_a_run_that_learned_from_everything_once(run, symcere, mon
     import uvicorn
 
     served = []
-    monkeypatch.setattr(uvicorn.Server, "run", lambda self: served.append(self.config.app))
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, **_: served.append(self.config.app))
     monkeypatch.setattr("signal.signal", lambda *_: None)
     words = ["serve", run, "--refit", "--port", 0, "--cache", run.parent / "cache"]
     assert symcere(*words)[0] == 0

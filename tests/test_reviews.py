@@ -162,6 +162,119 @@ def test_a_lone_quotation_mark_in_a_tsv_is_a_character(tmp_path):
     assert reviews.table["text"].to_list() == ['"Great', '12" long', 'q "x"']
 
 
+TSV = [b"user_id\titem_id\ttext", *(b"u%d\ti\ttext %d" % (n, n) for n in range(40))]
+
+
+@pytest.mark.parametrize(("at", "more"), [(41, b""), (5, b""), (5, b"u\ti"), (5, b"u\ti\tx\ty"), (5, b'"u\ti')])
+def test_every_tsv_line_is_read_as_ever_whatever_stands_between_them(tmp_path, at, more):
+    """A blank line once made a text that begins with a quotation mark swallow what followed."""
+    all_lines = list(TSV)
+    all_lines[20], all_lines[30] = b'u19\ti\t"Amazing, worth every cent', b'u29\ti\tbigger than my old 27"'
+    expected = sc.read_reviews(write(tmp_path, b"\n".join(all_lines) + b"\n")).table
+    assert (len(expected), expected["text"][19]) == (40, '"Amazing, worth every cent')
+    all_lines.insert(at, more)
+    file = write(tmp_path, b"\n".join(all_lines) + b"\n")
+    reviews = sc.read_reviews(file, skip_bad=True)
+    assert reviews.table.equals(expected)
+    assert reviews.steps[0].dropped == bool(more)
+    if more:
+        with pytest.raises(
+            sc.DataError, match=rf"line {at + 1}: cannot be parsed \(\d fields where the header has 3"
+        ):
+            sc.read_reviews(file)
+
+
+@pytest.mark.parametrize(
+    "columns", [("user_id", "item_id", "text"), ("text", "user_id", "item_id"), ("user_id", "text", "item_id")]
+)
+def test_a_tsv_that_is_quoted_over_several_lines_is_read_wherever_its_text_stands(tmp_path, columns, monkeypatch):
+    texts = ["a\n\nb", '"q"\n', '\tx\n\n12"', "plain", "\n", 'c"d', ""]
+    table = pl.DataFrame({"user_id": [f"u{n}" for n in range(7)], "item_id": "i", "text": texts}).select(columns)
+    table.write_csv(tmp_path / "f", separator="\t")
+    for size in (16 * 2**20, 4, 30):
+        monkeypatch.setattr("symcere.data.formats.raw.BLOCK", size)
+        assert sc.read_reviews(tmp_path / "f").table.select(columns).equals(table)
+
+
+def test_all_lines_that_an_unclosed_quotation_mark_of_a_csv_takes_are_counted(tmp_path):
+    good = b"u%d,i,5\n"
+    raw = b"user_id,item_id,text\n" + b"".join(good % n for n in range(9)) + b'x,i,"open\n' + good % 9 + good % 10
+    file = write(tmp_path, raw)
+    with pytest.raises(sc.DataError, match=r"line 11: cannot be parsed \(unexpected end of data; 3 lines are one"):
+        sc.read_reviews(file)
+    reviews = sc.read_reviews(file, skip_bad=True)
+    assert (len(reviews), reviews.steps[0].dropped) == (9, 3)
+
+
+def own(n, **more):
+    return {"user_id": f"u{n}", "item_id": "i", "text": "fine"} | more
+
+
+@pytest.mark.parametrize("block", [16 * 2**20, 50_000])
+def test_fields_that_come_after_a_thousand_lines_are_read(tmp_path, block, monkeypatch):
+    monkeypatch.setattr("symcere.data.formats.raw.BLOCK", block)
+    records = [own(n) | ({"rating": 4.0, "timestamp": 1393545600} if n >= 1_500 else {}) for n in range(3_000)]
+    reviews = sc.read_reviews(write(tmp_path, lines(*records)))
+    assert reviews.table["rating"].to_list() == [None] * 1_500 + [4.0] * 1_500
+    assert reviews.n_without_time == 1_500
+    without = {key: value for key, value in AMAZON.items() if key not in ("overall", "unixReviewTime", "summary")}
+    amazon = [(AMAZON if n >= 1_500 else without) | {"reviewerID": f"A{n}"} for n in range(1_501)]
+    assert sc.read_reviews(write(tmp_path, lines(*amazon))).table.rows()[1_499:] == [
+        ("A1499", "B1", None, None, 0.0, "", "sturdy"),
+        ("A1500", "B1", 5.0, 1393545600, 0.0, "Nice", "sturdy"),
+    ]
+
+
+@pytest.mark.parametrize("block", [16 * 2**20, 50_000, 100])
+@pytest.mark.parametrize("slow", [False, True])
+def test_another_name_of_a_column_that_comes_late_counts_where_the_first_is_missing(
+    tmp_path, block, slow, monkeypatch
+):
+    monkeypatch.setattr("symcere.data.formats.raw.BLOCK", block)
+    late = [
+        own("a", stars=2), own("b", rating=3, stars=1), own("c", score=4), own("d", score=5, stars=1), own("e"),
+        own("f", Stars=2), own("g", rating=None, overall=1, item_title="Inn"),
+    ]  # fmt: skip
+    raw = lines(*(own(n, rating=5) for n in range(1_000)), *late)
+    if slow:  # a line that polars refuses and Python does not
+        raw = raw.replace(b'"score": 4', b'"score": 4, "x": NaN')
+    reviews = sc.read_reviews(write(tmp_path, raw))
+    assert reviews.table["rating"].to_list()[1_000:] == [2, 3, 4, 1, None, 2, 1]
+    assert reviews.items.title("i") == "Inn"
+
+
+def test_a_field_that_a_column_map_names_has_no_other_name(tmp_path):
+    raw = lines(*(own(n, points=5) for n in range(1_000)), own("late", stars=1))
+    reviews = sc.read_reviews(write(tmp_path, raw), columns={"rating": "points"})
+    assert reviews.table["rating"].to_list() == [5.0] * 1_000 + [None]
+
+
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [
+        (r"\ud83d", "�"), (r"\ude00", "�"), (r"x\uD83Dy", "x�y"), (r"\ud83d\ude00", "😀"),
+        (r"\uD83D\uDE00\ude00", "😀�"), (r"\ud83d\ud83d\ude00", "�😀"), (r"\ud83d\u0041", "�A"),
+        (r"\ud83dd83d", "�d83d"), (r"\\ud83d", r"\ud83d"), (r"\\\ud83d", "\\�"), (r"\ud83d\\ude00", r"�\ude00"),
+        (r"\\ud83d\ude00", "\\ud83d�"), (r"é\ud83d\n", "é�\n"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("slow", [False, True])
+def test_half_of_a_character_is_the_same_on_both_roads(tmp_path, escaped, text, slow):
+    record = f'{{"user_id": "a", "item_id": "b", "rating": 5, "text": "{escaped}"}}\n'
+    raw = record + ('{"user_id": "c", "item_id": "b", "rating": NaN, "text": ""}\n' if slow else "")
+    assert sc.read_reviews(write(tmp_path, raw.encode())).table["text"].to_list() == [text]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_users_whose_ids_have_half_a_character_stay_apart(tmp_path, slow):
+    records = [
+        f'{{"user_id": "x{half}", "item_id": "b", "text": "c"}}\n' for half in (r"\ud83d", r"\uD83C", r"\ud83c")
+    ]
+    raw = "".join(records) + ('{"user_id": "", "item_id": "b", "text": "", "x": NaN}\n' if slow else "")
+    reviews = sc.read_reviews(write(tmp_path, raw.encode()))
+    assert reviews.table["user_id"].to_list() == ["x�d83d", "x�d83c"]
+
+
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 def test_blank_lines_and_every_line_ending_are_understood(tmp_path, newline):
     lines_ = [b"", b"", b"user_id,item_id,text", b"a,b,c", b"", b"x,y,z", b""]

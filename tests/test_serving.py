@@ -1,5 +1,7 @@
 """The service: answers equal the recommender's, errors have one shape, limits hold, strangers' words stay words."""
 
+import asyncio
+import dataclasses
 import json
 import logging
 import os
@@ -10,17 +12,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
+import anyio
+import httpx
 import numpy as np
 import polars as pl
 import pytest
+from prometheus_client import CollectorRegistry
 
 import symcere as sc
 from symcere.data.items import items_of
+from symcere.ids import IdMap
 from symcere.serving.app import Holder, create_app
 from symcere.serving.feedback import Event
-from symcere.serving.guard import Limits
-from symcere.serving.service import _Lines
+from symcere.serving.guard import Guard, Limits
+from symcere.serving.service import Service, Wish, _Lines
 
 HOSTILE = "<script>document.title='stolen'</script><img src=x onerror=\"document.title='stolen'\">"
 
@@ -203,6 +210,32 @@ def test_reasons_know_what_a_user_did_since(folder):
     assert {word for reason in alone for word, _ in reason["user_words"]} == {"gasket", "steel"}
 
 
+@pytest.mark.parametrize("dial", [0.0, 2.0])
+def test_reasons_are_those_of_the_score_at_the_dial_that_is_asked_for(client, holder, dial):
+    model = holder.service.model
+    user, item = model.users.id(1), model.items.id(2)
+    for answer in (
+        client.get("/v1/recommend", params={"user_id": user, "k": 2, "why": 1, "dial": dial}),
+        client.post("/v1/recommend", json={"items": [item], "k": 2, "why": True, "dial": dial}),
+    ):
+        for found in answer.json()["items"]:
+            assert found["why"]["score"] == pytest.approx(found["score"], abs=1e-5)
+            assert sum(found["why"]["parts"].values()) == pytest.approx(found["score"], abs=1e-5)
+
+
+def test_what_the_bundle_has_learned_from_is_not_folded_in_again(holder):
+    bundle, train = holder.service.bundle, holder.service.bundle.explainer.learned.train
+    user, item = train.users.id(int(train.user[0])), train.items.id(int(train.item[0]))
+    when = train.review["timestamp"][0]
+    learned = Event(user, item, text=train.review["text"][0], timestamp=when)
+    later = dataclasses.replace(learned, timestamp=when + 1)
+    stranger = dataclasses.replace(learned, user_id="nobody yet")
+    gone = dataclasses.replace(learned, item_id="no such item")
+    service = Service(bundle, [learned, later, stranger, gone])
+    assert service.since == {user: (later,), "nobody yet": (stranger,)}
+    assert Service(bundle, [learned]).for_user(user, Wish()) == holder.service.for_user(user, Wish())
+
+
 def test_search_finds_ids_titles_categories_and_what_reviews_speak_of(client):
     found = client.get("/v1/search", params={"q": "USER0000", "k": 3}).json()
     assert len(found["users"]) == 3
@@ -233,6 +266,19 @@ def test_items_and_similar_items(client, holder):
     near = client.get("/v1/similar", params={"item_id": "item00003", "k": 4}).json()["items"]
     expected = holder.service.model.similar_items("item00003", 4)
     assert [item["item_id"] for item in near] == [item for item, _ in expected]
+
+
+def test_an_item_is_found_by_an_id_of_any_characters(split, text, model, tmp_path):
+    strange = ["music/drums", "/", "a/b\n", "a/b", "50% off?", "é ü", "a", "a\n", "b/"]
+    items = IdMap((*strange, *model.items.ids[len(strange) :]), "item")
+    train, model = dataclasses.replace(split.train, items=items), dataclasses.replace(model, items=items)
+    sc.write_bundle(sc.Explainer.of(train, text, model, sc.tfidf_encoder(64)), sc.Items(), tmp_path / "b")
+    client = client_of(Holder(tmp_path / "b"), Limits(rate=0))
+    for item_id in strange:
+        assert client.get(f"/v1/items/{quote(item_id, safe='')}").json().get("item_id") == item_id
+    assert client.get("/v1/items/music/drums").json()["item_id"] == "music/drums"
+    assert client.get("/v1/items/music/nothing").status_code == client.get("/v1/items/").status_code == 404
+    assert 'path="/v1/items/{item_id}",status="200"' in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
@@ -319,6 +365,57 @@ def test_a_client_that_asks_too_often_waits(holder):
     assert client.get("/health").status_code == 200
 
 
+def test_a_body_has_one_time_limit_and_not_one_a_chunk(holder):
+    app = create_app(holder, Limits(rate=0, seconds=0.1))
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/recommend", "query_string": b"", "headers": headers}
+    body, sent = list(b'{"text": "a gasket of steel"}'), []
+
+    async def receive():
+        await asyncio.sleep(0.02)
+        chunk = bytes([body.pop(0)])
+        return {"type": "http.request", "body": chunk, "more_body": bool(body)}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"])["error"]["code"] == "request_timeout"
+    assert body
+
+
+def test_there_is_time_for_what_comes_after_a_body():
+    messages, got = [{"type": "http.request"}, {"type": "http.disconnect"}], []
+
+    async def receive():
+        await asyncio.sleep(0.1 if got else 0)
+        got.append(messages.pop(0))
+        return got[-1]
+
+    async def app(scope, receive, send):
+        await receive()
+        await receive()
+
+    guard = Guard(app, Limits(seconds=0.05), None, CollectorRegistry())
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(guard(scope, receive, None))
+    assert [message["type"] for message in got] == ["http.request", "http.disconnect"]
+
+
+def test_health_is_told_also_while_every_thread_is_taken(holder):
+    async def statuses():
+        threads = anyio.to_thread.current_default_thread_limiter()
+        threads.total_tokens = 1
+        threads.acquire_on_behalf_of_nowait("somebody else")
+        web = httpx.ASGITransport(create_app(holder, Limits(rate=0)))
+        async with httpx.AsyncClient(transport=web, base_url="http://served") as client:
+            with anyio.fail_after(2):
+                return [(await client.get(path)).status_code for path in ("/health", "/ready")]
+
+    assert asyncio.run(statuses()) == [200, 200]
+
+
 def test_more_requests_in_hand_than_allowed_are_turned_away(holder):
     client = client_of(holder, Limits(concurrent=0, rate=0))
     assert client.get("/v1/items/item00003").status_code == 503
@@ -365,6 +462,8 @@ def test_another_bundle_takes_its_place_and_a_broken_one_does_not(holder, folder
 
 def test_the_openapi_document_names_every_route(client):
     paths = client.get("/openapi.json").json()["paths"]
+    (parameter,) = paths["/v1/items/{item_id}"]["get"]["parameters"]
+    assert (parameter["name"], parameter["in"], parameter["schema"]["type"]) == ("item_id", "path", "string")
     assert {
         "/v1/recommend",
         "/v1/batch",
@@ -381,7 +480,7 @@ def test_the_openapi_document_names_every_route(client):
     [
         ([], "or give --demo"),
         (["b", "--demo"], "or give --demo"),
-        (["nowhere"], "is no bundle"),
+        (["nowhere", "--port", "0"], "is no bundle"),
         (["b", "--host", "0.0.0.0"], "SYMCERE_TOKEN"),
     ],
 )
@@ -393,14 +492,48 @@ def test_what_cannot_be_served_is_one_sentence(symcere, words, said):
 
 @pytest.mark.parametrize("large", [1, 10**6])
 def test_the_command_says_so_where_approximate_changes_nothing(symcere, folder, monkeypatch, large):
-    monkeypatch.setattr("uvicorn.Server.run", lambda _: None)
+    monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: None)
     monkeypatch.setattr("symcere.serving.service.LARGE", large)
     signals = signal.getsignal(signal.SIGHUP)
-    code, _, err = symcere("serve", folder, "--approximate")
+    code, _, err = symcere("serve", folder, "--approximate", "--port", "0")
     signal.signal(signal.SIGHUP, signals)
     assert code == 0
     assert f"Serving {folder}" in err
     assert ("items are looked at, also with --approximate" in err) == (large > 1)
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_port_that_is_taken_is_one_sentence_and_nothing_is_served(symcere, folder, monkeypatch, listens):
+    """Also where both are bound already, and the other is the first to listen."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        if listens:
+            other.listen()
+        else:
+            monkeypatch.setattr("symcere.serving.app.Holder.__init__", _also(Holder.__init__, other.listen))
+        at = other.getsockname()[1]
+        signals = signal.getsignal(signal.SIGHUP)
+        code, out, err = symcere("serve", folder, "--port", at)
+        signal.signal(signal.SIGHUP, signals)
+    said = f"Error Port {at} of 127.0.0.1 is taken (Address already in use). Choose another with --port.\n"
+    assert (code, out, err) == (2, "", said)
+
+
+def _also(call, other):
+    def both(*words, **more):
+        other()
+        return call(*words, **more)
+
+    return both
+
+
+def test_an_address_of_somebody_else_is_one_sentence(symcere, folder, monkeypatch):
+    monkeypatch.setenv("SYMCERE_TOKEN", "secret")
+    code, _, err = symcere("serve", folder, "--host", "192.0.2.1", "--port", "0")
+    assert code == 2
+    assert "cannot be listened at" in err
+    assert "--host" in err
 
 
 def port():

@@ -118,6 +118,36 @@ def test_a_folder_of_files_is_read_as_one(tmp_path):
         sc.read_reviews(tmp_path)
 
 
+FEEDBACK = line({"user_id": "eve", "item_id": "B1", "rating": 4.0, "title": "", "text": "tight", "timestamp": DAY})
+CSV = "userid,asin,stars,text\nann,B1,5,snug\n"
+
+
+@pytest.mark.parametrize(("kind", "raw"), [("google-local", line(GOOGLE)), ("tripadvisor-lara", LARA), ("csv", CSV)])
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_feedback_may_stand_beside_files_of_any_other_kind(tmp_path, kind, raw, names):
+    ours, theirs = (tmp_path / name for name in names)
+    theirs.write_text(raw)
+    alone = sc.read_reviews(theirs).table.rows()
+    ours.write_text(FEEDBACK)
+    (tmp_path / "c").write_text(FEEDBACK.replace("eve", "joe"))
+    reviews = sc.read_reviews(tmp_path)
+    assert reviews.source == kind
+    eve, joe = ((user, "B1", 4, DAY, None, "", "tight") for user in ("eve", "joe"))
+    assert reviews.table.rows() == ([eve, *alone, joe] if names[0] == "a" else [*alone, eve, joe])
+    (tmp_path / "d").write_text(line(AMAZON_2023))
+    with pytest.raises(
+        sc.DataError, match=rf"d is amazon-2023, and {names[1]} beside it {kind}\. The files of a folder"
+    ):
+        sc.read_reviews(tmp_path)
+
+
+def test_a_folder_of_feedback_alone_is_json_lines(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(FEEDBACK.replace("eve", name))
+    reviews = sc.read_reviews(tmp_path)
+    assert (reviews.source, len(reviews)) == ("jsonl", 2)
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(sc.DataError, match="is a folder without a file"):
         sc.read_reviews(tmp_path)

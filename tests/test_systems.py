@@ -129,7 +129,7 @@ DEFAULTS = sc.SymcereSettings()
 TWINS = {
     "no_mask": {"mask": "none"},
     "same_item_mask": {"mask": "same_item"},
-    "sincere": {"positives": "known"},
+    "sincere": {"positives": "known"},  # the mask is the history's already
     "no_sphere": {"unit": False},
     "no_dial": {"popularity_weights": (0.0,)},
     "no_text": dict.fromkeys(
@@ -170,6 +170,7 @@ def test_twins_of_settings_that_already_have_a_change_get_its_opposite():
     assert "symcere:no_propagated_text" not in found_there
     assert found_there["symcere:propagated_text"] == {"propagated_weight": 1.0}
     assert found_there["symcere:history_mask"] == {"mask": "history"}
+    assert found_there["symcere:sincere"] == {"mask": "history", "positives": "known"}  # without, nothing is known
     assert found["own_review_in"] == {"leave_one_out": False}
     assert found["without_ego"] == {"include_ego": False}
     assert found["shuffled_text"] == {"leave_one_out": False}  # the review of a pair is among the shuffled no more

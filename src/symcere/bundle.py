@@ -18,7 +18,7 @@ from symcere.data.arrow import map_arrow, write_arrow
 from symcere.data.dataset import NO_SUPPORT, REVIEW, Dataset, Support
 from symcere.data.items import Items
 from symcere.errors import BundleError, ConfigError, DataError
-from symcere.manifest import digest, digest_array, new_folder, read_manifest
+from symcere.manifest import new_folder, read_manifest
 from symcere.recommender import Recommender
 from symcere.text.features import TextFeatures
 from symcere.text.reader import Reader
@@ -113,8 +113,7 @@ def write_bundle(explainer: Explainer, items: Items, folder: str | Path, *, half
     train, text = learned.train, learned.text
     counts = {"users": len(train.users), "items": len(train.items), "reviews": len(train)}
     fields = {"format": FORMAT, "half": half, "encoder": text.encoder, **counts}
-    key = digest(FORMAT, half, text.fingerprint, digest_array(learned.final), counts)
-    with new_folder(Path(folder), key, fields) as temporary:
+    with new_folder(Path(folder), None, fields) as temporary:
         learned.model.save(temporary / "model", half=half)
         (temporary / "text").mkdir()
         text.save(temporary / "text")

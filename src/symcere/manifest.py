@@ -75,7 +75,7 @@ def write_file(path: Path, data: str | bytes) -> None:
     """Write a file atomically: to a temporary name beside it, flushed to disk, then renamed.
 
     Args:
-        path: Where the file shall stand; its folder is made.
+        path: Where the file shall stand; its folder is made. A device or a pipe is written to, not replaced.
         data: Text (as UTF-8) or bytes.
 
     Raises:
@@ -83,6 +83,9 @@ def write_file(path: Path, data: str | bytes) -> None:
     """
     raw = data.encode("utf-8", errors="replace") if isinstance(data, str) else data
     with writing(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            path.write_bytes(raw)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
         try:
@@ -98,13 +101,13 @@ def write_file(path: Path, data: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, key: str, fields: Mapping[str, Any]) -> Iterator[Path]:
+def new_folder(path: Path, key: str | None, fields: Mapping[str, Any]) -> Iterator[Path]:
     """Yield an empty temporary folder that becomes `path`, with a manifest, when the block ends well.
 
     Args:
         path: The final folder. One of ours that stands there is replaced, unless it has the same key: then
             somebody else was quicker, and theirs stays.
-        key: The digest that names what is written, by its inputs and settings or by its content.
+        key: The digest that names what is written, by its inputs and settings; None to take that of its content.
         fields: More entries for the manifest (JSON values); read when the block ends.
 
     Yields:
@@ -128,6 +131,7 @@ def new_folder(path: Path, key: str, fields: Mapping[str, Any]) -> Iterator[Path
                 for file in sorted(temporary.rglob("*"))
                 if file.is_file()
             }
+            key = key or digest(dict(fields), files)
             manifest = {"key": key, "symcere": VERSION, **fields, "files": files}
             write_file(temporary / NAME, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
             _swap(temporary, path, key)
@@ -150,7 +154,12 @@ def _swap(temporary: Path, path: Path, key: str) -> None:
         if standing is not None and standing["key"] == key:
             return
         path.rename(aside)
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        if aside.exists():
+            aside.rename(path)
+        raise
     shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -1,7 +1,6 @@
 """What `fit` returns and what is served: vectors, ids and a score. NumPy and SciPy only, no torch."""
 
 import dataclasses
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ from scipy.sparse import csr_array
 from symcere.errors import BundleError, ConfigError, DataError
 from symcere.ids import IdMap
 from symcere.index.search import Index
-from symcere.manifest import digest, new_folder, read_manifest
+from symcere.manifest import new_folder, read_manifest
 from symcere.mapped import map_tensors
 from symcere.ranking import Hidden, hidden_of, rank, top_k
 from symcere.towers import Towers
@@ -204,8 +203,7 @@ class Recommender(Scored):
             raw["towers.safetensors"] = save(self.towers.tensors)
         score = {"temperature": self.temperature, "popularity_weight": self.popularity_weight}
         fields = {"format": FORMAT, "score": score, "towers": self.towers and self.towers.about}
-        hashes = [hashlib.sha256(content).hexdigest() for content in raw.values()]
-        with new_folder(Path(folder), digest(fields, hashes), fields) as temporary:
+        with new_folder(Path(folder), None, fields) as temporary:
             for name, content in raw.items():
                 (temporary / name).write_bytes(content)
 

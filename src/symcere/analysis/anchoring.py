@@ -30,6 +30,7 @@ N_BOOTSTRAP = 400
 """Resamples behind each interval."""
 
 _BLOCK = 4_096  # variants at a time
+_LEAST_DRAWN = 3  # occurrences behind an interval: that of one has no width, and would make any word an anchor
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,7 @@ class Drops:
 
     Args:
         vocabulary: Words.
+        n_reviews: Opened reviews that have each word, whether the occurrence was drawn or not.
         place: Review of each occurrence, by place among those opened.
         word: Word of each occurrence.
         drop: Lens -> drop of the alignment at each occurrence.
@@ -92,6 +94,7 @@ class Drops:
     """
 
     vocabulary: tuple[str, ...]
+    n_reviews: Int[ndarray, " words"]
     place: Int[ndarray, " occurrences"]
     word: Int[ndarray, " occurrences"]
     drop: Mapping[str, Float[ndarray, " occurrences"]]
@@ -120,6 +123,7 @@ def drops(
         The drops.
     """
     place, word = reviews.occurrences
+    n_reviews = np.bincount(word, minlength=len(reviews.vocabulary))
     if at_most is not None and len(place) > at_most:
         kept = np.sort(rng.stream(seed, "occurrences").choice(len(place), at_most, replace=False))
         place, word = place[kept], word[kept]
@@ -135,7 +139,8 @@ def drops(
         if on_progress:
             on_progress(min((start + _BLOCK) / len(place), 1.0))
     known = reviews.reader.train.known_reviews
-    return Drops(reviews.vocabulary, place, word, drop, known.user[reviews.reviews], known.item[reviews.reviews])
+    user, item = known.user[reviews.reviews], known.item[reviews.reviews]
+    return Drops(reviews.vocabulary, n_reviews, place, word, drop, user, item)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +149,8 @@ class Weights:
 
     Args:
         words: The words, those in too few reviews left out.
-        n_reviews: Reviews that have each.
-        mean: Mean drop over these.
+        n_reviews: Reviews that have each: its document frequency, also where drops are of a part of them.
+        mean: Mean drop over the reviews that have it, as far as they were drawn.
         resampled: The same mean under each resample of the reviews.
     """
 
@@ -177,7 +182,7 @@ def word_weights(found: Drops, lens: str, *, least: int = 10, seed: int = 0) -> 
     Args:
         found: The drops.
         lens: Which.
-        least: Reviews that a word must be in.
+        least: Reviews that a word must be in; three of them, or all where fewer are asked for, must have been drawn.
         seed: Of the resamples, which are the same for every lens.
 
     Returns:
@@ -187,8 +192,8 @@ def word_weights(found: Drops, lens: str, *, least: int = 10, seed: int = 0) -> 
         Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007; Poisson draws for multinomial ones.
     """
     n_words = len(found.vocabulary)
-    counts = np.bincount(found.word, minlength=n_words)
-    kept = np.flatnonzero(counts >= least)
+    drawn = np.bincount(found.word, minlength=n_words)
+    kept = np.flatnonzero((found.n_reviews >= least) & (drawn >= min(least, _LEAST_DRAWN)))
     row = np.full(n_words, -1)
     row[kept] = np.arange(len(kept))
     mine = row[found.word] >= 0
@@ -199,10 +204,10 @@ def word_weights(found: Drops, lens: str, *, least: int = 10, seed: int = 0) -> 
     draws = rng.stream(seed, "bootstrap")
     users, items = (draws.poisson(1.0, (int(node.max()) + 1, N_BOOTSTRAP)) for node in (found.user, found.item))
     often = (users[found.user] * items[found.item]).astype(np.float64)
-    mean = np.asarray(drop.sum(1)) / np.maximum(counts[kept], 1)
+    mean = np.asarray(drop.sum(1)) / np.maximum(drawn[kept], 1)
     n = there @ often
     resampled = np.where(n > 0, (drop @ often) / np.maximum(n, 1), mean[:, None])
-    return Weights(tuple(found.vocabulary[word] for word in kept), counts[kept], mean, resampled)
+    return Weights(tuple(found.vocabulary[word] for word in kept), found.n_reviews[kept], mean, resampled)
 
 
 @dataclass(frozen=True, eq=False)

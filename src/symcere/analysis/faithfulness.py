@@ -35,11 +35,13 @@ class Curves:
         deletion: Order -> score above that with all words deleted; a row a recommendation, a column a share.
         insertion: Likewise, from none to all words.
         n_words: Words of each recommendation.
+        exact: Whether words were left out of all reviews of the item, not of some that stand for all.
     """
 
     deletion: Mapping[str, Float[ndarray, "recommendations shares"]]
     insertion: Mapping[str, Float[ndarray, "recommendations shares"]]
     n_words: Int[ndarray, " recommendations"]
+    exact: bool = True
 
     def area(self, kind: str, order: str) -> Float[ndarray, " recommendations"]:
         """Area between the curve of an order and the random one, over the shares: positive if it moves more."""
@@ -101,7 +103,7 @@ def curves(
     stacked = [
         {order: np.array(curve) if curve else empty for order, curve in of_kind.items()} for of_kind in kept.values()
     ]
-    return Curves(stacked[0], stacked[1], np.array(n_words, dtype=np.int64))
+    return Curves(stacked[0], stacked[1], np.array(n_words, dtype=np.int64), explainer.reader.exact)
 
 
 def _exchanged(order: Int[ndarray, " words"], level: Int[ndarray, " words"], draws: np.random.Generator) -> ndarray:

@@ -8,6 +8,7 @@ from numpy import ndarray
 from symcere import rng
 from symcere.analysis.faithfulness import ORDERS, SHARES, Curves
 from symcere.analysis.finding import Finding
+from symcere.analysis.why import MOST_REVIEWS
 from symcere.evaluation.figures import INK, OURS_COLOUR, drawing
 
 _LOOKS = ((OURS_COLOUR, "o", "-"), ("#d55e00", "s", "--"), ("#888888", "^", ":"))
@@ -73,9 +74,19 @@ def faithfulness_finding(found: Curves) -> Finding:
         table,
         text[0],
         0,
-        "One recommendation a user, drawn from the first ten. Words are blanked in all train reviews of the item, "
-        "and the whole score is computed again, exactly; what neighbours tell is held. Random orders exchange words "
-        "within a level of document frequency. Bands and intervals: 95 %, users resampled.",
+        f"One recommendation a user, drawn from the first ten. Words are blanked in {_where(found)}; what neighbours "
+        "tell is held. Random orders exchange words within a level of document frequency. Bands and intervals: 95 %, "
+        "users resampled.",
+    )
+
+
+def _where(found: Curves) -> str:
+    """Of which reviews words were left out, and what that makes of the score."""
+    if found.exact:
+        return "all train reviews of the item, and the whole score is computed again, exactly"
+    return (
+        f"the train reviews of the item, of more than {MOST_REVIEWS} in as many drawn at random that stand for all, "
+        "and the whole score is computed again"
     )
 
 

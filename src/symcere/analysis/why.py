@@ -10,22 +10,24 @@ sum to the score.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy.sparse import csr_array
 
+from symcere import rng
 from symcere.analysis.learned import Gathered, Learned
 from symcere.analysis.lexicon import is_function_word
 from symcere.data.dataset import Dataset, Side
 from symcere.errors import ConfigError
 from symcere.recommender import Recommender
 from symcere.text.cache import VectorCache
-from symcere.text.corpus import Part
+from symcere.text.corpus import Part, clean_texts
 from symcere.text.deletion import Gone
 from symcere.text.encoders import Encoder
 from symcere.text.features import TextFeatures
@@ -34,7 +36,11 @@ from symcere.text.reader import Reader, Reviews
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _LEAST_WORDS, _MOST_CHARS = 3, 280  # of a snippet
-_MOST_REVIEWS = 200  # of a node: read for its words; the heaviest in its profile
+MOST_REVIEWS = 200
+"""Reviews of a node that sentences are taken from; words too, where a text has to be read again without each."""
+
+_BLOCK, _BLOCK_OF_SETS = 4_096, 32_768  # reviews without some words in memory at a time, whatever the node has
+_KEPT = 32  # nodes whose words are not left out anew: 1.5 KB a word, 12 MB for an item of 5,000 reviews
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,12 @@ class Reason:
         score: What the item is ranked by.
         parts: "graph", "text" and "popularity": they sum to the score.
         average: The same parts of the average item, for this user.
-        item_words: Words of the item's reviews; the value is how far the score falls without the word. Function
-            words, which the model reads like any other, are not named.
+        item_words: Words of the item's reviews; the value is how far the score falls without the word in all of them.
+            Of an encoder that reads a text again without each word, 200 reviews are drawn at random and stand for
+            all: the value is an estimate. Function words, which the model reads like any other, are not named.
         user_words: Words of the user's own reviews and of what they wrote since, likewise.
-        snippets: Sentences of the item's train reviews; the value is what they have in common with this user beyond
-            the average user.
+        snippets: Sentences of the item's train reviews, of 200 drawn at random where it has more; the value is what
+            they have in common with this user beyond the average user.
         because: Items the user chose; the value is how far the score falls without it in the user's neighbourhood.
         alike: Users who chose the item; the value is how far the score falls without them in the item's.
     """
@@ -72,8 +79,8 @@ class Profile:
     """Some reviews, and what a profile is without some of their words.
 
     Args:
-        reviews: The reviews.
-        share: Weight of each in the profile.
+        reviews: The reviews, or some that stand for all.
+        share: Weight of each in the profile, and of those that it stands for.
         features: The profile.
     """
 
@@ -96,15 +103,19 @@ class Profile:
         """What `words` are called."""
         return [self.reviews.vocabulary[word] for word in self.words]
 
-    def without_each(self) -> Float[ndarray, "words text_dim"]:
-        """The profile without each of `words`, in all of its reviews."""
-        profile = np.repeat(self.features[None].astype(np.float64), len(self.words), axis=0)
-        if len(self.reviews):
-            place, word = self.reviews.occurrences
-            cut = self.reviews.without(place, Gone.one_each(word))
-            change = self.share[place] * (cut - self._vectors[place])
-            np.add.at(profile, np.searchsorted(self.words, word), change)
-        return np.asarray(profile, dtype=np.float32)
+    def changes(self) -> Float[ndarray, "words text_dim"]:
+        """How the profile changes without each of `words`, in all of its reviews."""
+        change = np.zeros((len(self.words), len(self.features)))
+        if not len(self.reviews):
+            return np.asarray(change, dtype=np.float32)
+        place, word = self.reviews.occurrences
+        for start in range(0, len(place), _BLOCK):
+            at, of = place[start : start + _BLOCK], word[start : start + _BLOCK]
+            each = self.share[at] * (self.reviews.without(at, Gone.one_each(of)) - self._vectors[at])
+            here, row = np.unique(of, return_inverse=True)
+            summed = csr_array((np.ones(len(at)), (row, np.arange(len(at)))), shape=(len(here), len(at)))
+            change[np.searchsorted(self.words, here)] += summed @ each
+        return np.asarray(change, dtype=np.float32)
 
     def without_sets(self, gone: Bool[ndarray, "sets words"]) -> Float[ndarray, "sets text_dim"]:
         """The profile without each of some sets of `words`, in all of its reviews."""
@@ -112,7 +123,11 @@ class Profile:
             return np.repeat(self.features[None], len(gone), axis=0)
         every = np.zeros((len(gone), len(self.reviews.vocabulary)), dtype=bool)
         every[:, self.words] = gone
-        change = np.einsum("src,rc->sc", self.reviews.without_sets(every) - self._vectors, self.share)
+        change, size = np.zeros((len(gone), len(self.features))), max(_BLOCK_OF_SETS // len(self.reviews), 1)
+        for start in range(0, len(gone), size):
+            some = slice(start, start + size)
+            left = self.reviews.without_sets(every[some])
+            change[some] = np.einsum("src,rc->sc", left - self._vectors, self.share)
         return np.asarray(self.features + change, dtype=np.float32)
 
 
@@ -209,13 +224,14 @@ class Explainer:
         """
         return self.why_of(self.taste(user_id=user_id), item_id, n=n)
 
-    def why_of(self, taste: Taste, item_id: str, *, n: int = 8) -> Reason:
+    def why_of(self, taste: Taste, item_id: str, *, n: int = 8, dial: float | None = None) -> Reason:
         """Explain the score of an item for somebody new, or for a user with what they did since.
 
         Args:
             taste: As of `taste`.
             item_id: An id as it stands in the raw file.
             n: Words and neighbours to name at most; of snippets, three.
+            dial: Popularity weight of the score; the chosen one if left out.
 
         Returns:
             The reasons.
@@ -225,16 +241,17 @@ class Explainer:
         """
         model = self.learned.model
         item = model.items.index(item_id)
-        parts = self._parts(taste)
-        profile, drop = self.word_drops("item", item, taste.vector)
-        of_item = model.item_emb[item]
+        parts = self._parts(taste, model.popularity_weight if dial is None else dial)
+        of_item, node = model.item_emb[item], self.learned.n_users + item
+        words, change = self._changes("item", item)
+        drop = self._drops(self.learned.features[node], change, self.learned.beside(node), taste.vector)
         return Reason(
             "" if taste.user is None else model.users.id(taste.user),
             item_id,
             sum(float(part[item]) for part in parts.values()),
             {name: float(part[item]) for name, part in parts.items()},
             {name: float(part.mean()) for name, part in parts.items()},
-            _named([(profile.vocabulary, drop)], n),
+            _named([(words, drop)], n),
             _named(self._own_words(taste, of_item), n),
             self._snippets(item, taste.vector, 3),
             _largest(*self._because(taste, of_item), n),
@@ -268,7 +285,7 @@ class Explainer:
             matrix = learned.train.matrix
             item = np.concatenate([matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]], item])
         item = np.unique(item)
-        features, known, before = self._profile_of(user, [text for text in texts if text.strip()])
+        features, known, before = self._profile_of(user, clean_texts(texts))
         made = learned.gathered(learned.n_users + item, self._layer0(user), features)
         if user is None and not (made.parts[0].any() or made.parts[1].any()):
             raise ConfigError("Name at least one item, or a text with a word that occurs in the reviews.")
@@ -279,7 +296,7 @@ class Explainer:
     def _profile_of(self, user: int | None, texts: Sequence[str]) -> tuple[ndarray, tuple[str, ...], float]:
         """Mean of a user's train reviews and of more texts; which of these count, and the weight of train."""
         vectors = self.reader.encode(texts) if texts else np.zeros((0, self.learned.features.shape[1]))
-        there = np.asarray(vectors.any(1))
+        there = self.reader.knows(texts)
         total, count = vectors[there].sum(0), 0
         if user is not None:
             of_user = self.learned.train.known_reviews.user == user
@@ -293,12 +310,13 @@ class Explainer:
         """Words that somebody wrote, and how far the score with an item falls without each."""
         written = []
         if taste.user is not None:
-            train = self.profile("user", taste.user)
-            written.append(Profile(train.reviews, train.share * taste.before, taste.features))
+            words, change = self._changes("user", taste.user)
+            written.append((words, change * np.float32(taste.before)))
         if taste.texts:
             share = np.full((len(taste.texts), len(taste.features)), (1 - taste.before) / len(taste.texts))
-            written.append(Profile(self.reader.open_texts(taste.texts), share, taste.features))
-        return [(profile.vocabulary, self._drops(profile, taste.made.beside, other)) for profile in written]
+            told = Profile(self.reader.open_texts(taste.texts), share, taste.features)
+            written.append((told.vocabulary, told.changes()))
+        return [(words, self._drops(taste.features, change, taste.made.beside, other)) for words, change in written]
 
     def word_drops(
         self, side: Side, node: int, other: Float[ndarray, " dim"]
@@ -306,28 +324,48 @@ class Explainer:
         """How far the score with another vector falls without each word of a node's reviews."""
         at = node + (self.learned.n_users if side == "item" else 0)
         profile = self.profile(side, node)
-        return profile, self._drops(profile, self.learned.beside(at), other)
+        return profile, self._drops(profile.features, profile.changes(), self.learned.beside(at), other)
 
-    def _drops(self, profile: Profile, beside: ndarray, other: ndarray) -> Float[ndarray, " words"]:
-        """How far a score falls without each word of a profile."""
-        variants = self.learned.joined_with(beside, np.concatenate([profile.features[None], profile.without_each()]))
+    def _drops(
+        self, features: ndarray, change: Float[ndarray, "words text_dim"], beside: ndarray, other: ndarray
+    ) -> Float[ndarray, " words"]:
+        """How far a score falls by each change of a profile."""
+        variants = self.learned.joined_with(beside, np.concatenate([features[None], features + change]))
         return self._falls(variants[0], variants[1:], other)
 
+    @cached_property
+    def _changes(self) -> Callable[[Side, int], tuple[list[str], Float[ndarray, "words text_dim"]]]:
+        """Words of a node's reviews, and how its profile changes without each: the same for everybody who asks."""
+
+        def read(side: Side, node: int) -> tuple[list[str], Float[ndarray, "words text_dim"]]:
+            profile = self.profile(side, node)
+            return profile.vocabulary, profile.changes()
+
+        return lru_cache(_KEPT)(read)
+
     def profile(self, side: Side, node: int) -> Profile:
-        """The reviews behind a profile of train."""
-        known, shares, text = self.learned.train.known_reviews, self.shares[side], self.learned.text
+        """The reviews behind a profile of train: all, or some that stand for all if each is read again a word."""
+        shares, text = self.shares[side], self.learned.text
+        every = self._reviews_of(side, node)
+        mine = every if self.reader.exact else _drawn(every, node)
+        share, total = shares[mine], shares[every].sum(0)
+        if len(mine) < len(every):
+            share = share * (total / np.maximum(share.sum(0), 1e-300))
+        features = (text.user if side == "user" else text.item)[node]
+        return Profile(self.reader.open(mine), share[:, self.reader.block_of_column], features)
+
+    def _reviews_of(self, side: Side, node: int) -> Int[ndarray, " reviews"]:
+        """Those of the known reviews that a profile of train is made of."""
+        known = self.learned.train.known_reviews
         mine = np.flatnonzero((known.user if side == "user" else known.item) == node)
-        mine = mine[shares[mine].any(1)]
-        mine = np.sort(mine[np.argsort(-shares[mine].sum(1), kind="stable")[:_MOST_REVIEWS]])
-        share = shares[mine][:, self.reader.block_of_column]
-        return Profile(self.reader.open(mine), share, (text.user if side == "user" else text.item)[node])
+        return mine[self.shares[side][mine].any(1)]
 
     @cached_property
     def shares(self) -> dict[Side, Float[ndarray, "known_reviews blocks"]]:
         """Weight of each review in the profiles of its user and item."""
         return {"user": self.reader.shares("user"), "item": self.reader.shares("item")}
 
-    def _parts(self, taste: Taste) -> dict[str, Float[ndarray, " n_items"]]:
+    def _parts(self, taste: Taste, dial: float) -> dict[str, Float[ndarray, " n_items"]]:
         learned, model = self.learned, self.learned.model
         graph, told, heard = (part[learned.n_users :] for part in learned.parts)
         text = told + heard
@@ -336,12 +374,12 @@ class Explainer:
         return {
             "graph": (graph @ own_graph + mixed) / model.temperature,
             "text": (text @ own_text + mixed) / model.temperature,
-            "popularity": model.popularity_weight * model.log_popularity,
+            "popularity": np.float32(dial) * model.log_popularity,
         }
 
     def _snippets(self, item: int, taste: ndarray, n: int) -> tuple[tuple[str, float], ...]:
         block, learned = self.reader.blocks[0], self.learned
-        texts = block.text_of[self.profile("item", item).reviews.reviews]
+        texts = block.corpus.text_of[_drawn(self._reviews_of("item", item), item)]
         texts = np.unique(texts[texts >= 0])
         found = [
             (place, sentence.strip())
@@ -387,6 +425,13 @@ class Explainer:
     def _falls(self, whole: ndarray, without: ndarray, other: ndarray) -> Float[ndarray, " variants"]:
         """How far the score of a vector with another falls by each change of it."""
         return np.asarray((whole - without) @ other / self.learned.model.temperature)
+
+
+def _drawn(reviews: Int[ndarray, " reviews"], node: int) -> Int[ndarray, " drawn"]:
+    """Some of a node's reviews where it has many, the same every time."""
+    if len(reviews) <= MOST_REVIEWS:
+        return reviews
+    return np.sort(rng.stream(node, "reviews of a node").choice(reviews, MOST_REVIEWS, replace=False))
 
 
 def _named(words: Sequence[tuple[Sequence[str], ndarray]], n: int) -> tuple[tuple[str, float], ...]:

@@ -9,9 +9,7 @@ from typing import Annotated
 
 import typer
 
-from symcere.cli.screen import (
-    fail,
-)
+from symcere.cli.screen import fail, interruptible, whole_output
 from symcere.errors import ConfigError, SymcereError
 from symcere.manifest import VERSION
 
@@ -78,16 +76,28 @@ def _on_ray(address: str, n_workers: int, n_cpus: int, *, gpu: bool) -> Iterator
 
 
 def main() -> None:
-    """Run the command line: an error of ours is one sentence on standard error and exit code 2."""
+    """Run the command line: an error of ours is one sentence on standard error and exit code 2, an interrupt 130."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our characters is no reason to fail
     try:
-        app()
+        with interruptible("Interrupted."), whole_output():
+            _run_command()
     except SymcereError as error:
         fail(str(error), code=2)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise
         fail("Not enough memory. Raise --k-core, lower dim, or take a machine with more.", code=2)
+
+
+def _run_command() -> None:
+    """Run what was typed; typer would end an interrupt that no command explains without a word."""
+    try:
+        app()
+    except SystemExit as stop:
+        exit_of_typer = stop.__context__
+        if isinstance(exit_of_typer, typer.Exit) and isinstance(exit_of_typer.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        raise

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     "  symcere run reviews.jsonl --log tensorboard\n\n"
     "  symcere run reviews.jsonl --json --quiet > result.json"
 )
+@interruptible()
 def run(
     file: File,
     out: Out = None,
@@ -148,6 +149,7 @@ def run(
     "  symcere ingest hotels/ --k-core 3 --item-k 10 --min-chars 50\n\n"
     "  symcere ingest reviews_Musical_Instruments_5.json.gz --verify"
 )
+@interruptible()
 def ingest(
     file: File,
     out: Out = None,
@@ -184,7 +186,7 @@ def ingest(
     filters = filters_of(k_core, item_k, min_rating, since, until, min_chars, max_chars, sample)
     what = ingestion_of(file, source, columns or [], filters, items, skip_bad=skip_bad)
     folder = out or folder_of(file)
-    with interruptible(), ScreenWatch(quiet=quiet) as watch:
+    with ScreenWatch(quiet=quiet) as watch:
         workspace = Workspace(folder, watch)
         remove_unfinished(folder)
         if verify:
@@ -196,6 +198,7 @@ def ingest(
 
 
 @app.command(epilog="Examples:\n\n  symcere demo\n\n  symcere demo --out /tmp/demo --seed 1")
+@interruptible()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("runs/demo"),
     seed: Seed = 0,
@@ -352,7 +355,7 @@ def _run(
 
     set_threads(threads)
     folder = out or folder_of(what.path)
-    with on_device(device), interruptible(), ScreenWatch(quiet=quiet) as watch:
+    with on_device(device), ScreenWatch(quiet=quiet) as watch:
         workspace = Workspace(folder, watch, trackers=trackers_of(log, folder))
         remove_unfinished(folder)
         result = run_pipeline(

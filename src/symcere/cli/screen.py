@@ -1,6 +1,7 @@
 """What a person sees: progress bars, tables, sentences of errors."""
 
 import contextlib
+import errno
 import json
 import shlex
 import sys
@@ -23,6 +24,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+
+from symcere.errors import OutputError, SymcereError
 
 if TYPE_CHECKING:
     from symcere.analysis.why import Reason
@@ -54,7 +57,40 @@ def interruptible(
             cause = cause.__cause__  # Python 3.11 wraps what interrupts the making of a class, as in an import
         if cause is None:
             raise
+        exec("")  # else CPython, which notes an interrupt of an exec, dies of the signal at its end
         fail(message, code=130)
+
+
+@contextlib.contextmanager
+def whole_output() -> Iterator[None]:
+    """See standard output written to its end: where it cannot be, that is a sentence; a closed pipe is none."""
+    try:
+        yield
+    except SymcereError:
+        raise
+    except OSError:
+        _write_out("\n")  # fails again where it was this that failed
+        raise
+    except SystemExit:
+        _write_out("")
+        raise
+
+
+def _write_out(rest: str) -> None:
+    """Write what standard output still holds back, and the rest."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(rest)
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # or Python would try once more at its end, and say so
+        if error.errno == errno.EPIPE:
+            sys.exit(1)
+        raise OutputError(
+            f"Standard output cannot be written: {error.strerror}. Free space, or send it elsewhere."
+        ) from error
 
 
 class ScreenWatch:

@@ -1,8 +1,12 @@
 """The command that serves a bundle."""
 
+import contextlib
+import errno
 import os
 import signal
+import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -67,23 +71,32 @@ def serve(
     from symcere.serving.service import LARGE
 
     console = Console(stderr=True, highlight=False)
-    bundle = _bundle_of(_demo(console) if folder is None else folder, cache, console, refit=refit)
-    holder = Holder(bundle, Feedback(feedback) if feedback else None, approximate=approximate)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=holder.reload).start())
-    web = create_app(holder, Limits(rate=rate, concurrent=concurrent), token)
-    config = uvicorn.Config(
-        web, host=host, port=port, log_config=_LOGGING, access_log=False, server_header=False,
-        timeout_keep_alive=15, timeout_graceful_shutdown=20,
-    )  # fmt: skip
-    about = holder.service.about()
-    if approximate and about["index"] == "exact":
-        console.print(
-            f"All {about['items']:,} items are looked at, also with --approximate, which counts from {LARGE:,} on.",
-            soft_wrap=True,
-        )
-    console.print(f"Serving {bundle} at http://{host}:{port}/ (Ctrl-C ends it)", soft_wrap=True)
-    uvicorn.Server(config).run()
+    with _bound(host, port) as sockets:
+        bundle = _bundle_of(_demo(console) if folder is None else folder, cache, console, refit=refit)
+        holder = Holder(bundle, Feedback(feedback) if feedback else None, approximate=approximate)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=holder.reload).start())
+        web = create_app(holder, Limits(rate=rate, concurrent=concurrent), token)
+        config = uvicorn.Config(
+            web, log_config=_LOGGING, access_log=False, server_header=False, timeout_keep_alive=15,
+            timeout_graceful_shutdown=20,
+        )  # fmt: skip
+        about = holder.service.about()
+        if approximate and about["index"] == "exact":
+            console.print(
+                f"All {about['items']:,} items are looked at, also with --approximate, which counts from {LARGE:,} "
+                "on.",
+                soft_wrap=True,
+            )
+        with _refusal_said(host, port):
+            for sock in sockets:
+                sock.listen()  # again by the server, with its own backlog
+        port = sockets[0].getsockname()[1]
+        console.print(f"Serving {bundle} at http://{host}:{port}/ (Ctrl-C ends it)", soft_wrap=True)
+        try:
+            uvicorn.Server(config).run(sockets=sockets)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None  # asked for, and already done in good order
 
 
 @app.command(epilog="Example:\n\n  symcere feedback hotels.db --out data/since.jsonl    # then: symcere run data/")
@@ -92,11 +105,42 @@ def feedback(
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON lines to write.", show_default=False)],
 ) -> None:
     """Write feedback as reviews that symcere run reads, for the next training."""
-    from symcere.serving.feedback import Feedback
+    from symcere.serving.feedback import export
 
     if not store.is_file():
         raise ConfigError(f"{store} is not there. Name the file that symcere serve --feedback keeps.")
-    typer.echo(f"{Feedback(store).export(out):,} events in {out}")
+    typer.echo(f"{export(store, out):,} events in {out}")
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Sockets of every address of the host, bound before a bundle is opened: who cannot have them waits for none."""
+    with contextlib.ExitStack() as to_close:
+        sockets = []
+        with _refusal_said(host, port):
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, kind, protocol, _, address in dict.fromkeys(found):
+                sock = to_close.enter_context(socket.socket(family, kind, protocol))
+                if os.name == "posix":
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a new start need not wait
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind(address)
+                sockets.append(sock)
+        yield sockets
+
+
+@contextlib.contextmanager
+def _refusal_said(host: str, port: int) -> Iterator[None]:
+    """Turn an address that the operating system does not give into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        raise ConfigError(
+            f"Port {port} of {host} {'is taken' if taken else 'cannot be listened at'} ({error.strerror}). "
+            f"Choose another with --port{'' if taken else ' or --host'}."
+        ) from error
 
 
 def _bundle_of(folder: Path, cache: Path, console: Console, *, refit: bool) -> Path:
@@ -119,6 +163,7 @@ def _bundle_of(folder: Path, cache: Path, console: Console, *, refit: bool) -> P
         with interruptible(), ScreenWatch(quiet=False) as watch:
             explainer = explainer_to_serve(run, cache, watch, refit=refit)
         write_bundle(explainer, run.reviews.items, bundle)
+        made.touch()  # one of the same content stays as it is, and is now as new as the run
     if not refit:
         say_what_is_not_known(run, console)
     return bundle

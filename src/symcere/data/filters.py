@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
-from symcere import rng
 from symcere.data.interactions import UNDATED, Interactions, Step
 from symcere.errors import ConfigError, DataError
 
@@ -132,7 +132,8 @@ class Sample:
 
     Args:
         share: Above 0, at most 1.
-        seed: Of the draw; the order of rows does not matter, and a smaller share is part of a larger one.
+        seed: Of the draw. Each user is drawn by the id alone, whoever else is there: the order of rows and of
+            filters does not matter, and a smaller share is part of a larger one.
 
     Raises:
         ConfigError: If the share is out of range.
@@ -152,9 +153,10 @@ class Sample:
         return f"{self.share:.4g} of the users, seed {self.seed}"
 
     def __call__(self, interactions: Interactions) -> Bool[ndarray, " reviews"]:
-        """Draw for each user, in the order of their ids."""
-        drawn = np.empty(len(interactions.user_ids))
-        drawn[interactions.user_ids.arg_sort().to_numpy()] = rng.stream(self.seed, "sample").random(len(drawn))
+        """Draw for each user."""
+        key = f"sample {self.seed}".encode()
+        hashes = (blake2b(user.encode(), digest_size=8, key=key).digest() for user in interactions.user_ids)
+        drawn = np.frombuffer(b"".join(hashes), dtype="<u8") / 2.0**64
         return np.asarray(drawn[interactions.user] < self.share)
 
 

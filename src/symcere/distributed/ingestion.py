@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy import ndarray
 
-from symcere import rng
 from symcere.data.arrow import map_arrow, read_own_parquet
-from symcere.data.filters import Filter, Sample
+from symcere.data.filters import Filter
 from symcere.data.formats.recognise import Wanted
 from symcere.data.ingest import Ingestion
 from symcere.data.intake import nothing_usable
@@ -220,11 +218,14 @@ def _ingest(
     ]
     found = dict(each([refs[0] for refs in reads], on_progress))
     read = [found[n] for n in range(len(files))]
+    named, kind = next(
+        ((file, one) for file, one in zip(files, read, strict=True) if not one.ours), (files[0], read[0])
+    )
     for file, one in zip(files, read, strict=True):
-        if one.source != read[0].source:
+        if one.source != kind.source and not one.ours:
             raise DataError(
-                f"{file} is {one.source}, and {files[0]} beside it {read[0].source}. The files of a folder are read "
-                "as one; move away what does not belong to it."
+                f"{file} is {one.source}, and {named} beside it {kind.source}. The files of a folder are read as "
+                "one; move away what does not belong to it."
             )
     buckets = _Buckets([task(intake.gather).remote(*(refs[2 + b] for refs in reads)) for b in range(n_buckets)])
     steps = buckets.clean(
@@ -239,7 +240,7 @@ def _ingest(
     for part in parts:
         storage.remove(intake.raw_name(part))
     return {
-        "source": read[0].source,
+        "source": kind.source,
         "steps": [asdict(step) for step in steps],
         "n_without_text": lacking[0],
         "n_without_time": lacking[1],
@@ -266,24 +267,14 @@ class _Buckets:
             count = _total([counts[at][1] for counts in told])
             if count.dropped:
                 steps.append(_said(reason, count))
+                self._stand(count)
         if not steps[-1].n_reviews:
             raise nothing_usable(path, steps)
         return steps
 
     def keep(self, chosen: Filter) -> Step:
         """Apply a filter that looks at each review alone, or at each user."""
-        drawn: list[ndarray | None] = [None] * len(self.refs)
-        if isinstance(chosen, Sample):
-            ids = fetch([task(intake.users_in).remote(ref) for ref in self.refs])
-            everyone = pl.concat(ids)
-            value = np.empty(len(everyone))
-            value[everyone.arg_sort().to_numpy()] = rng.stream(chosen.seed, "sample").random(len(everyone))
-            drawn = list(np.split(value, np.cumsum([len(part) for part in ids])[:-1]))
-        pairs = [
-            task(intake.keep, 2).remote(ref, chosen, self.n_items, own)
-            for ref, own in zip(self.refs, drawn, strict=True)
-        ]
-        self.refs, told = [pair[0] for pair in pairs], fetch([pair[1] for pair in pairs])
+        told = self._each(intake.keep, chosen, self.n_items)
         counts = [one for one in told if isinstance(one, Count)]
         if not counts:
             raise DataError(next(one for one in told if isinstance(one, str)))

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy import ndarray
 
-from symcere.data.filters import Filter, Sample
+from symcere.data.filters import Filter
 from symcere.data.formats.raw import Meter
 from symcere.data.formats.recognise import Wanted, read_rows
 from symcere.data.intake import batches_of, cleaned
@@ -40,11 +40,13 @@ class Read:
         source: The corpus or format that was recognised.
         n_bad: Lines that were dropped.
         parts: Numbers of its parts.
+        ours: Whether it may stand beside files of any kind, as what `symcere feedback` writes.
     """
 
     source: str
     n_bad: int
     parts: tuple[int, ...]
+    ours: bool
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def read_file(number: int, url: str, wanted: Wanted, skip_bad: bool, out: str, n
     bucket = _bucket_of(rows["user_id"], n_buckets)
     parts = tuple(number * BATCHES + n for n in range(len(dealt) - 1))
     said = items_of(pl.concat(items)).table if items else None
-    return (Read(found.name, n_bad, parts), said, *(rows.filter(bucket == b) for b in range(n_buckets)))
+    return (Read(found.name, n_bad, parts, found.ours), said, *(rows.filter(bucket == b) for b in range(n_buckets)))
 
 
 def gather(*tables: pl.DataFrame) -> Bucket:
@@ -185,26 +187,20 @@ def clean(bucket: Bucket, n_items: int) -> tuple[Bucket, list[tuple[str, Count]]
     return bucket, counts
 
 
-def users_in(bucket: Bucket) -> pl.Series:
-    """Its user ids, whether or not they have a review left."""
-    return bucket.left.user_ids
-
-
-def keep(bucket: Bucket, chosen: Filter, n_items: int, drawn: ndarray | None) -> tuple[Bucket, Count | str]:
+def keep(bucket: Bucket, chosen: Filter, n_items: int) -> tuple[Bucket, Count | str]:
     """Apply a filter.
 
     Args:
         bucket: The bucket.
         chosen: The filter.
         n_items: How many items there are in all.
-        drawn: For Sample: what was drawn for each of the bucket's users.
 
     Returns:
         What is left, and its count; or why the filter cannot be applied to this bucket.
     """
     left = bucket.left
     try:
-        mask = drawn[left.user] < chosen.share if isinstance(chosen, Sample) and drawn is not None else chosen(left)
+        mask = chosen(left)
     except DataError as error:
         mask, said = np.zeros(len(left), dtype=bool), str(error)
         return replace(bucket, left=left.kept(mask)), said

@@ -80,7 +80,8 @@ def recommend_all(model: Recommender, out: str, k: int = 10, n_actors: int | Non
     """
     if k < 1:
         raise ConfigError(f"k must be at least 1; found {k}.")
-    contents = [digest_array(part) for part in (model.user_emb, model.item_emb, model.seen.indices)]
+    arrays = (model.user_emb, model.item_emb, model.popularity, model.seen.indptr, model.seen.indices)
+    contents = [*map(digest_array, arrays), model.users.ids, model.items.ids]
     key = digest(code_digest(), "recommend_all", contents, model.popularity_weight, model.temperature, k)
     storage = Storage(out)
     if made := standing(storage, key):

@@ -100,7 +100,8 @@ class FourBits:
             times: How much longer a look than is thought to be enough.
 
         Returns:
-            Items, and what the score of no other item exceeds; None where a look is not worth its time.
+            Items, and what the score of no other item exceeds; None where a look is not worth its time, or says
+            nothing of the others.
         """
         n = self.codes.ntotal
         self._wanted = self._wanted or 2 * math.isqrt(n) + 32 * k
@@ -117,6 +118,8 @@ class FourBits:
 
         faiss.omp_set_num_threads(1)
         (bound,), (item,) = self.codes.search(weights, wanted)
+        if item[-1] < 0:  # items whose sum is the least of all are not found, and there is no bound for them
+            return None
         by_sum = _ROUNDED * len(self.span) * coarsest / 255
         by_float = 1e-5 * (float(length) * self.most[0] + abs(dial) * self.most[1])
         return item, float(bound[-1]) + by_sum + abs(dial) * self.offset_unit / 2 + by_float

@@ -23,7 +23,7 @@ from symcere.analysis.learned import Learned
 from symcere.analysis.map_page import has_umap
 from symcere.analysis.mechanism import mechanism_finding
 from symcere.analysis.page import AnalysisPage, write_page
-from symcere.analysis.why import Explainer, Reason
+from symcere.analysis.why import MOST_REVIEWS, Explainer, Reason
 from symcere.data.dataset import Dataset
 from symcere.data.noise import apply_noise
 from symcere.manifest import code_digest, digest, new_folder, read_manifest
@@ -246,13 +246,12 @@ def _drops(opened: Opened, others: Mapping[str, Learned], on_progress: Callable[
 def _faithful(opened: Opened, found: Drops, n: int, on_progress: Callable[[float], None]) -> Finding:
     """Whether the reasons move the score."""
     weights = word_weights(found, OURS, least=1)
-    place = {word: at for at, word in enumerate(found.vocabulary)}
-    often = np.bincount(found.word, minlength=len(found.vocabulary))
+    often = dict(zip(found.vocabulary, found.n_reviews.tolist(), strict=True))
     return faithfulness_finding(
         curves(
             opened.explainer,
             dict(zip(weights.words, weights.mean.tolist(), strict=True)),
-            lambda words: np.array([often[place[word]] if word in place else 1 for word in words]),
+            lambda words: np.array([often.get(word, 1) for word in words]),
             n=n,
             seed=opened.run.seed,
             on_progress=on_progress,
@@ -295,7 +294,10 @@ def _notes(reader: Reader, *, controls: bool) -> list[str]:
     if not reader.exact:
         notes.append(
             f"The encoder has to read a text again for each word left out, so only {_REREAD:,} occurrences and "
-            f"{_REREAD_TESTED} recommendations were looked at: intervals are wide. tfidf and distilled are exact."
+            f"{_REREAD_TESTED} recommendations were looked at: intervals are wide. How many reviews have a word "
+            f"is counted in all that were opened, {_REREAD_REVIEWS} at most. Of more than {MOST_REVIEWS} reviews of "
+            "a user or item, as many are drawn at random and stand for all: what the score falls by without a word "
+            "is an estimate. lift, tfidf and distilled are exact."
         )
     if not controls:
         notes.append(

@@ -142,7 +142,7 @@ def twins(system: System) -> list[System]:
         "no_mask": {"mask": "none"},
         "same_item_mask": {"mask": "same_item"},
         "history_mask": {"mask": "history"},
-        "sincere": {"positives": "known"},
+        "sincere": {"positives": "known", "mask": "history"},  # what is known, the mask says
         "no_sphere": {"unit": False},
         "no_dial": {"popularity_weights": (0.0,)},
         "no_text": {

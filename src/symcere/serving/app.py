@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
@@ -113,6 +114,15 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
+class _IdConvertor(PathConvertor):
+    """An id may hold any character, slashes and line ends too."""
+
+    regex = r"(?s:.+)"
+
+
+register_url_convertor("id", _IdConvertor())
+
+
 class Holder:
     """Holds the service that answers, and puts another in its place without a request being dropped.
 
@@ -127,24 +137,32 @@ class Holder:
 
     def __init__(self, folder: Path, feedback: Feedback | None = None, *, approximate: bool = False) -> None:
         self.folder, self.feedback, self.approximate = folder, feedback, approximate
-        self._lock = threading.Lock()
-        self.service = self._open()
+        self._reloading, self._lock = threading.Lock(), threading.Lock()
+        self._kept: list[Event] = []  # since the last reload began
+        self.service = self._open(self.feedback or ())
 
-    def _open(self) -> Service:
-        return Service(open_bundle(self.folder), self.feedback or (), approximate=self.approximate)
+    def _open(self, events: Iterable[Event]) -> Service:
+        return Service(open_bundle(self.folder), events, approximate=self.approximate)
 
     def reload(self) -> bool:
-        """Open what stands in the folder now; where it does not open, what was served goes on.
+        """Open what stands in the folder now; where it does not open, what was served goes on, and so does feedback.
 
         Returns:
             Whether it was opened.
         """
-        with self._lock:
+        with self._reloading:  # one at a time, or an older bundle might come last
+            with self._lock:  # each event is read here, or among those kept meanwhile: never both
+                self._kept, events = [], iter(self.feedback or ())
             try:
-                self.service = self._open()  # requests in hand keep the one they began with
+                service = self._open(events)
             except BundleError as error:
                 _LOG.error("Not reloaded: %s", error)
                 return False
+            with self._lock:
+                for event in self._kept:
+                    if event.item_id in service.model.items:
+                        service.take(event)
+                self.service = service  # requests in hand keep the one they began with
             return True
 
     def keep(self, event: Event) -> int:
@@ -162,9 +180,10 @@ class Holder:
         """
         if self.feedback is None:
             raise ConfigError("This service takes no feedback. Start it with --feedback FILE.")
-        self.service.model.items.index(event.item_id)
-        with self._lock:  # a reload in between would read it from the store as well
+        with self._lock:  # a reload takes over what is kept as a whole, or not yet
+            self.service.model.items.index(event.item_id)
             number = self.feedback.add(event)
+            self._kept.append(event)
             self.service.take(event)
         return number
 
@@ -187,12 +206,12 @@ def create_app(holder: Holder, limits: Limits | None = None, token: str | None =
     _answer_errors(app)
 
     @app.get("/health")
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:  # async, here and below: answered also where all threads are taken
         """The process is alive."""
         return {"status": "ok"}
 
     @app.get("/ready")
-    def ready() -> dict[str, Any]:
+    async def ready() -> dict[str, Any]:
         """What is served."""
         return {"status": "ready", **holder.service.about()}
 
@@ -248,9 +267,9 @@ def create_app(holder: Holder, limits: Limits | None = None, token: str | None =
         """The same for somebody new, by items they chose, by free text, or both."""
         return holder.service.why_new(asking.items, asking.text, asking.item_id)
 
-    @app.get("/v1/items/{item_id}")
+    @app.get("/v1/items/{item_id:id}")
     def item(item_id: str) -> dict[str, Any]:
-        """Title, category and popularity of an item."""
+        """Title, category and popularity of an item. A slash in its id may stand as it is, or as %2F."""
         return holder.service.item(item_id)
 
     @app.get("/v1/map")

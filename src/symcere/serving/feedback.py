@@ -5,10 +5,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from symcere.errors import OutputError
+from symcere.errors import ConfigError, OutputError
 from symcere.manifest import write_file
 
 _SCHEMA = """
@@ -17,6 +18,7 @@ CREATE TABLE IF NOT EXISTS events (
     rating REAL, title TEXT NOT NULL, text TEXT NOT NULL
 )
 """
+_EVENTS = "SELECT user_id, item_id, rating, title, text, timestamp FROM events ORDER BY id"
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,21 @@ class Feedback:
     """The store. An event that `add` returned from survives a kill of the process, and of the machine.
 
     Args:
-        path: The file; made where it is missing. Several processes may share it.
+        path: The file; made where it is missing or empty. Several processes may share it.
 
     Raises:
-        OutputError: If it cannot be opened, or is no store of ours.
+        OutputError: If it cannot be opened, or is no store of ours; what it holds is then left as it is.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _check_ours(path)
             self._store = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
             self._store.execute("PRAGMA journal_mode=WAL")
             self._store.execute("PRAGMA synchronous=FULL")
             self._store.execute(_SCHEMA)
-            self._store.execute("SELECT id, timestamp, user_id, item_id, rating, title, text FROM events LIMIT 1")
         except (sqlite3.Error, OSError) as error:
             raise OutputError(f"{path} cannot keep feedback ({error}). Name another file with --feedback.") from error
 
@@ -100,27 +102,57 @@ class Feedback:
     def __iter__(self) -> Iterator[Event]:
         """All events, oldest first."""
         with self._lock:
-            rows = self._store.execute(
-                "SELECT user_id, item_id, rating, title, text, timestamp FROM events ORDER BY id"
-            ).fetchall()
+            rows = self._store.execute(_EVENTS).fetchall()
         return (Event(*row) for row in rows)
-
-    def export(self, path: Path) -> int:
-        """Write all events as JSON lines that `symcere run` reads.
-
-        Args:
-            path: Where; written whole or not at all.
-
-        Returns:
-            How many.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
-        lines = [json.dumps(asdict(event), ensure_ascii=False) + "\n" for event in self]
-        write_file(path, "".join(lines))
-        return len(lines)
 
     def close(self) -> None:
         """Let go of the file."""
         self._store.close()
+
+
+def export(store: Path, path: Path) -> int:
+    """Write all events of a store, which is only read, also in use, as JSON lines for `symcere run`.
+
+    Args:
+        store: The file of a `Feedback`.
+        path: Where; written whole or not at all.
+
+    Returns:
+        How many.
+
+    Raises:
+        ConfigError: If the file is no store of ours, or `path` is that very file.
+        OutputError: If `path` cannot be written.
+    """
+    try:
+        with closing(_read_only(store)) as there:
+            events = [Event(*row) for row in there.execute(_EVENTS)]
+    except sqlite3.Error as error:
+        raise ConfigError(
+            f"{store} holds no feedback that can be read ({error}). Name the file of symcere serve --feedback."
+        ) from error
+    if path.exists() and path.samefile(store):
+        raise ConfigError(f"{path} is the store itself. Name another file with --out.")
+    write_file(path, "".join(json.dumps(asdict(event), ensure_ascii=False) + "\n" for event in events))
+    return len(events)
+
+
+def _check_ours(path: Path) -> None:
+    """Raise sqlite3.Error where a file holds something else than a store: what others keep stays as it is."""
+    if not path.exists():
+        return
+    with closing(_read_only(path)) as there:
+        if there.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+            there.execute("SELECT id, timestamp, user_id, item_id, rating, title, text FROM events LIMIT 1")
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """Open a database without a write to it, nor a file beside it that was not there.
+
+    A log beside it (-wal) holds what is not in the database yet, and is read under the locks of its writers. Where
+    there is none nobody writes, and SQLite, told so, needs none of the files that it would otherwise leave behind.
+    """
+    path = path.resolve()  # the log stands beside what a link points to
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    how = "mode=ro" if has_log else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=10)

@@ -94,7 +94,7 @@ class Guard:
                 await _answer(guarded_send, HTTPStatus(refused.status_code), refused.detail)
         finally:
             self.in_hand -= 1
-            path = getattr(scope.get("route"), "path", "other")
+            path = getattr(scope.get("route"), "path_format", "other")
             took = time.perf_counter() - began
             self.counted.labels(path, str(status)).inc()
             self.seconds.labels(path).observe(took)
@@ -134,12 +134,14 @@ class Guard:
 
     def _limited(self, receive: Receive) -> Receive:
         """Receive no more, and wait no longer, than the limits say."""
-        arrived = 0
+        arrived, whole, until = 0, False, 0.0
 
         async def limited() -> Message:
-            nonlocal arrived
+            nonlocal arrived, whole, until
+            until = until or asyncio.get_running_loop().time() + self.limits.seconds  # one limit for all chunks
             try:
-                message = await asyncio.wait_for(receive(), None if arrived < 0 else self.limits.seconds)
+                async with asyncio.timeout_at(None if whole else until):
+                    message = await receive()
             except TimeoutError:
                 raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.") from None
             arrived += len(message.get("body", b""))
@@ -147,8 +149,7 @@ class Guard:
                 raise _RefusedError(
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body may have {self.limits.body_bytes:,} bytes."
                 )
-            if not message.get("more_body", False):
-                arrived = -(10**12)  # what comes next is the end of the connection, for which there is time
+            whole = not message.get("more_body", False)  # what comes next is the end of the connection: there is time
             return message
 
         return limited

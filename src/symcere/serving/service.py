@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from symcere.analysis.why import Taste
 from symcere.bundle import Bundle
+from symcere.data.dataset import Dataset
 from symcere.errors import ConfigError
 from symcere.index.search import ApproximateIndex
 from symcere.ranking import hidden_of, top_k
@@ -51,7 +52,7 @@ class Service:
 
     Args:
         bundle: The bundle.
-        events: What users did since it was trained; folded into their vectors.
+        events: What users did; folded into their vectors, but for what the bundle has learned from.
         approximate: Whether lists of large catalogues may miss items for the sake of speed.
     """
 
@@ -63,9 +64,8 @@ class Service:
             self.index = ApproximateIndex(self.model.item_emb, self.model.log_popularity, scale)
         self.index.prepare(_THREADS)
         self.since: dict[str, tuple[Event, ...]] = {}
-        for event in events:
-            if event.item_id in self.model.items:
-                self.take(event)
+        for event in _not_learned(events, bundle.explainer.learned.train):
+            self.take(event)
 
     def take(self, event: Event) -> None:
         """Fold an event into its user's vector, from now on.
@@ -149,7 +149,7 @@ class Service:
         if wish.why and found:
             taste = taste_of()
             for each in found:
-                each["why"] = self._why(taste, each["item_id"], user_id)
+                each["why"] = self._why(taste, each["item_id"], user_id, wish.dial)
         return found
 
     def for_taste(self, item_ids: Sequence[str], text: str, wish: Wish) -> dict[str, Any]:
@@ -183,8 +183,8 @@ class Service:
         """The reasons of somebody new's score."""
         return self._why(self.bundle.explainer.taste(item_ids, [text]), item_id)
 
-    def _why(self, taste: Taste, item_id: str, user_id: str = "") -> dict[str, Any]:
-        reason = asdict(self.bundle.explainer.why_of(taste, item_id))
+    def _why(self, taste: Taste, item_id: str, user_id: str = "", dial: float | None = None) -> dict[str, Any]:
+        reason = asdict(self.bundle.explainer.why_of(taste, item_id, dial=dial))
         because = [(item, self.bundle.items.title(item), value) for item, value in reason["because"]]
         return reason | {"user_id": user_id, "because": because}
 
@@ -285,6 +285,21 @@ class Service:
         told: dict[str, Any] = {"item_id": item_id, "title": self.bundle.items.title(item_id)}
         told["category"] = self._category.get(item_id, "")
         return told if score is None else told | {"score": score}
+
+
+def _not_learned(events: Iterable[Event], train: Dataset) -> list[Event]:
+    """Events with known items, but for those of which the train part has the review itself, or a later one."""
+    known = [event for event in events if event.item_id in train.items]
+    pairs = [
+        (train.users.index(event.user_id), train.items.index(event.item_id)) if event.user_id in train.users else None
+        for event in known
+    ]
+    keys = [user * len(train.items) + item for user, item in filter(None, pairs)]
+    rows = np.flatnonzero(np.isin(train.user * len(train.items) + train.item, keys))
+    at = zip(train.user[rows].tolist(), train.item[rows].tolist(), strict=True)
+    learned = dict(zip(at, train.review["timestamp"][rows].to_list(), strict=True))
+    last = [learned.get(pair) if pair else None for pair in pairs]
+    return [event for event, until in zip(known, last, strict=True) if until is None or event.timestamp > until]
 
 
 class _Lines:

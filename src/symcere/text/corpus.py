@@ -60,6 +60,13 @@ class Corpus:
         """How many reviews have each text."""
         return np.bincount(self.text, minlength=len(self))
 
+    @cached_property
+    def text_of(self) -> Int[ndarray, " table_rows"]:
+        """Text of each row of `table`, -1 where it has none."""
+        text = np.full(len(self.table), -1)
+        text[self.review] = self.text
+        return text
+
     def sample(self, n: int) -> list[str]:
         """Texts of `n` reviews, or of all if there are fewer, as often as they were written: a random sample."""
         return self.take(np.repeat(np.arange(len(self)), self.n_reviews)[:n])
@@ -139,6 +146,12 @@ def clean_text(texts: pl.Series) -> pl.Series:
         return plain
     rows = coded.arg_true()
     return plain.scatter(rows, [html.unescape(text) for text in plain.gather(rows)])
+
+
+def clean_texts(texts: Sequence[str]) -> list[str]:
+    """Texts of somebody new as those of reviews are read; those that say nothing are left out."""
+    cleaned = clean_text(pl.Series(texts, dtype=pl.String)).str.strip_chars()
+    return cleaned.filter(cleaned != "").to_list()
 
 
 def _texts(reviews: pl.DataFrame, part: Part) -> pl.Series:

@@ -24,7 +24,7 @@ from symcere.text.conditioning import SAMPLE, Affine, fit_conditioning
 from symcere.text.corpus import Corpus, Part, blocks, corpus_of
 from symcere.text.encoders import Encoder, OnProgress, Vectors
 from symcere.text.function import function_encoder
-from symcere.text.profiles import Pool, Weighting, review_weights
+from symcere.text.profiles import NAMED, Pool, Weighting, review_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +214,10 @@ def encode_reviews(
         raise DataError("encode_reviews needs at least one encoder, such as tfidf_encoder().")
     chosen = [function_encoder(encoder) if callable(encoder) else encoder for encoder in encoders]
     with _cache(cache, needed=leave_one_out) as store:
-        if leave_one_out or not all(encoder.repeatable for encoder in chosen):
+        named = all(
+            isinstance(way, NAMED) for way in weightings
+        )  # of others nobody can tell whether they are the same
+        if leave_one_out or not named or not all(encoder.repeatable for encoder in chosen):
             return _encode(train, chosen, parts, weightings, leave_one_out, store, on_progress)
         settings = [[encoder.identity for encoder in chosen], list(parts), [repr(way) for way in weightings]]
         key = digest(code_digest("text"), _digest_train(train), settings)
@@ -324,6 +327,11 @@ def _pooled(train: Dataset, vectors: Vectors, weight: ndarray, encoder: Encoder)
     def profiles(pool: Pool) -> ndarray:
         mean = pool.mean()
         conditioned = affine(mean) if affine else mean.astype(np.float32)
+        silent = 1 - pool.heard / np.maximum(
+            pool.weight_of_node, 1e-300
+        )  # share of vectors that are zero, and stay so
+        if affine and silent.any():
+            conditioned -= silent[:, None] * affine(np.zeros_like(mean[:1]))
         conditioned[pool.weight_of_node == 0] = 0
         pool.total = np.empty((0, 0))  # float64: the other side's profiles take its place
         return conditioned
@@ -342,6 +350,7 @@ def _own(train: Dataset, vectors: Vectors, weight: ndarray, block: _Block) -> Ow
     by_row = np.empty((len(vectors), block.user.shape[1]), dtype=np.float32)
     for rows, chunk in vectors:
         by_row[rows] = block.affine(chunk) if block.affine else chunk
+        by_row[rows[~chunk.any(1)]] = 0
     laid_out = np.zeros((len(train), by_row.shape[1]), dtype=np.float32)
     laid_out[review] = by_row[row]
     there = np.zeros(len(train))
@@ -358,6 +367,8 @@ def _digest_train(train: Dataset) -> str:
     known = train.known_reviews
     sizes = (len(train.users), len(train.items), len(train), len(known), train.support.side)
     seen = hashlib.sha256(repr(sizes).encode())
+    for ids in (train.users.ids, train.items.ids):
+        seen.update("\n".join(ids).encode())
     for index in (known.user, known.item):
         seen.update(index.astype(np.int64).tobytes())
     for rows in blocks(len(known), 65_536):

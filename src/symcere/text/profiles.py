@@ -82,6 +82,10 @@ class InverseFrequency:
         return _by_text(corpus, rarity)
 
 
+NAMED = (Recency, Helpfulness, Length, InverseFrequency)
+"""Weightings that are known by what they print; of a function of yours that is an address."""
+
+
 def review_weights(corpus: Corpus, weightings: Sequence[Weighting]) -> Float[ndarray, " table_rows"]:
     """Product of weightings for every review of a corpus' table, scaled to mean 1 and kept within 1/1000 and 1000.
 
@@ -129,6 +133,7 @@ class Pool:
         self.end = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_rows))])
         self.total = np.zeros((n_nodes, text_dim))
         self.weight_of_node = np.bincount(node, weights=weight, minlength=n_nodes)
+        self.heard = np.zeros(n_nodes)  # the same of vectors that are not zero
 
     def add(self, rows: Int[ndarray, " chunk"], vectors: Float[ndarray, "chunk text_dim"]) -> None:
         """Add the vectors of a chunk to the nodes whose reviews have them.
@@ -143,6 +148,7 @@ class Pool:
         node, at = np.unique(self.node[review], return_inverse=True)
         chosen = csr_array((self.weight[review], (at, local)), shape=(len(node), len(rows)))
         self.total[node] += chosen @ vectors
+        self.heard[node] += (chosen @ np.asarray(vectors.any(1, keepdims=True), dtype=np.float64))[:, 0]
 
     def mean(self) -> Float[ndarray, "n_nodes text_dim"]:
         """Return the weighted mean of each node, zero where it has no vector; the sums are used up."""

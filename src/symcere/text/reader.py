@@ -54,13 +54,6 @@ class _Block:
         """Whether leaving words out costs no second reading."""
         return isinstance(self.encoder, Summing)
 
-    @cached_property
-    def text_of(self) -> ndarray:
-        """Text of each known review, -1 where it has none."""
-        text = np.full(len(self.corpus.table), -1)
-        text[self.corpus.review] = self.corpus.text
-        return text
-
     def conditioned(self, vectors: ndarray) -> ndarray:
         """Vectors as the profiles have them; a text of which nothing is known is zero, and stays so."""
         if self.affine is None:
@@ -217,8 +210,16 @@ class Reader:
         )
 
     def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
-        """Vectors of any texts, as a profile of that one review would be."""
+        """Vectors of any cleaned texts, as a profile of that one review would be."""
         return np.concatenate([block.conditioned(block.encoder.encode(texts)) for block in self.blocks], axis=1)
+
+    def knows(self, texts: Sequence[str]) -> Bool[ndarray, " texts"]:
+        """Whether an encoder knows a word of each text; some give a vector to any text, whatever it says."""
+        known = np.zeros(len(texts), dtype=bool)
+        for block in self.blocks:
+            text, _ = block.cut(texts).occurrences
+            known[text] = True
+        return known
 
     def shares(self, side: Side) -> Float[ndarray, "known_reviews blocks"]:
         """Weight of each known review in the profile of its user or item, a column a block; they sum to 1 a node."""
@@ -227,7 +228,7 @@ class Reader:
         n_nodes = len(self.train.users if side == "user" else self.train.items)
         columns = []
         for block in self.blocks:
-            weight = block.weight * about * (block.text_of >= 0)
+            weight = block.weight * about * (block.corpus.text_of >= 0)
             total = np.bincount(node, weights=weight, minlength=n_nodes)
             columns.append(weight / np.maximum(total[node], 1e-300))
         return np.stack(columns, axis=1)
@@ -236,7 +237,7 @@ class Reader:
         """Some known reviews, ready to be read without some of their words."""
         cut, place_of = [], []
         for block in self.blocks:
-            distinct, place = np.unique(block.text_of[reviews], return_inverse=True)
+            distinct, place = np.unique(block.corpus.text_of[reviews], return_inverse=True)
             none = int(distinct[:1].tolist() == [-1])
             cut.append(block.cut(block.corpus.take(distinct[none:])))
             place_of.append(place - none)
@@ -346,7 +347,8 @@ class Reviews:
             its = Gone(np.concatenate([[0], np.cumsum(n)]), word[kept])
             width = block.columns.stop - block.columns.start
             out = np.zeros((len(place), width), dtype=np.float32)
-            out[there] = block.conditioned(cut.without(text[there], its))
+            if len(there):
+                out[there] = block.conditioned(cut.without(text[there], its))
             made.append(out)
         return np.concatenate(made, axis=1)
 
@@ -366,8 +368,9 @@ class Reviews:
             there = text_of >= 0
             width = block.columns.stop - block.columns.start
             out = np.zeros((len(gone), len(self), width), dtype=np.float32)
-            vectors = cut.without_sets(gone[:, word_of])
-            flat = block.conditioned(vectors.reshape(-1, vectors.shape[-1]))
-            out[:, there] = flat.reshape(*vectors.shape[:2], width)[:, text_of[there]]
+            if there.any():
+                vectors = cut.without_sets(gone[:, word_of])
+                flat = block.conditioned(vectors.reshape(-1, vectors.shape[-1]))
+                out[:, there] = flat.reshape(*vectors.shape[:2], width)[:, text_of[there]]
             made.append(out)
         return np.concatenate(made, axis=2)

@@ -73,7 +73,9 @@ class TfidfEncoder(TextEncoder):
         if self.lifted:
             if corpus.pairs is None:
                 raise DataError("Lift needs to know who wrote each text of which item; these are texts alone.")
-            pairs = [digest_array(side) for side in corpus.pairs]
+            written = (corpus.text_of, *corpus.pairs)  # which text by whom of what, in an order that no file decides
+            order = np.lexsort(written[::-1])
+            pairs = [digest_array(side[order]) for side in written]
         fingerprint = digest(self.name, self.text_dim, self.max_terms, corpus.fingerprint, pairs, _VERSION)
         return FittedTfidf(corpus, self.text_dim, self.max_terms, fingerprint, self.lifted)
 
@@ -140,9 +142,7 @@ class FittedTfidf:
         corpus = self.corpus
         if not self.lifted or corpus.pairs is None:
             return corpus.sample(FITTED_ON), None
-        user, item = corpus.pairs
-        text = np.full(len(user), -1)
-        text[corpus.review] = corpus.text
+        (user, item), text = corpus.pairs, corpus.text_of
         rows = of_some_users(user, FITTED_ON)
         rows = rows[text[rows] >= 0]
         rows = rows[np.lexsort((item[rows], user[rows], text[rows]))]

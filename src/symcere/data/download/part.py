@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from symcere.errors import OutputError
@@ -87,11 +87,11 @@ class Part:
             self.n_fetched += n
             rest = rest[n:]
 
-    def finish(self) -> None:
-        """Note the size of a body that ended well without having announced it."""
+    def note_size(self, size: int) -> None:
+        """Note the size in all where the first answer did not announce it."""
         assert self.origin is not None
         if self.origin.size is None:
-            self.origin = Origin(self.origin.address, self.origin.etag, self.origin.modified, len(self))
+            self.origin = replace(self.origin, size=size)
             write_file(self.note, json.dumps(asdict(self.origin)))
 
 

@@ -61,10 +61,11 @@ def _request(client: httpx.Client, part: Part, path: Path, page: str, tell: OnPr
     ask = {}
     if len(part) and part.origin:
         ask = {"Range": f"bytes={len(part)}-", "If-Range": part.origin.validator}
+    end = None
     with client.stream("GET", part.address, headers=ask) as response:
         _check_status(response, path, page)
         if response.status_code == httpx.codes.PARTIAL_CONTENT:
-            _check_range(response, part)
+            end = _end_of_range(response, part)
         elif response.status_code == httpx.codes.OK:  # also where Range is ignored, or the original has changed
             part.begin(_origin(part.address, response, response.headers.get("Content-Length")))
         else:
@@ -76,18 +77,30 @@ def _request(client: httpx.Client, part: Part, path: Path, page: str, tell: OnPr
         for chunk in response.iter_raw():  # as they come: what is compressed on the server stays so
             part.write(chunk)
             tell(path.name, len(part), size, "")
-    if size is not None and len(part) != size:
-        if len(part) > size:
-            part.clear()
-        raise AttemptError(f"the server announced {size:,} bytes and sent {len(part):,}")
-    part.finish()
+    if not len(part) and not size:
+        part.clear()
+        raise DataError(f"{part.address} answers with nothing, where a file was expected.{_where(page)}.")
+    _check_end(part, end)
+    part.note_size(len(part))
+
+
+def _check_end(part: Part, end: int | None) -> None:
+    """Raise AttemptError unless all that was announced is there; `end` is where the range that came was to end."""
+    n_there, size = len(part), part.origin.size if part.origin else None
+    announced = end if size is None else size
+    if announced is None or n_there == announced:
+        return
+    if n_there > announced:
+        part.clear()
+    whole_range = n_there == end  # a server may answer with less than was asked for: no reason to wait
+    raise AttemptError(f"the server announced {announced:,} bytes and sent {n_there:,}", 0.0 if whole_range else None)
 
 
 def _check_status(response: httpx.Response, path: Path, page: str) -> None:
     """Raise DataError where another attempt is in vain, AttemptError where it may not be."""
     code = response.status_code
     asked = f"{response.request.url} answers {code} {response.reason_phrase}"
-    where = f" See {page}" if page else " Check the address"
+    where = _where(page)
     if code in (200, 206, 416):
         return
     if code in (404, 410):
@@ -103,6 +116,10 @@ def _check_status(response: httpx.Response, path: Path, page: str) -> None:
             raise DataError(f"{asked} and asks to come back in {wait:.0f} s. {NOTHING_LOST}")
         raise AttemptError(asked, wait)
     raise DataError(f"{asked}, where a file was expected.{where}.")
+
+
+def _where(page: str) -> str:
+    return f" See {page}" if page else " Check the address"
 
 
 def _seconds_to_wait(words: str) -> float | None:
@@ -122,15 +139,19 @@ def _origin(address: str, response: httpx.Response, size: str | None) -> Origin:
     return Origin(address, headers.get("ETag", ""), headers.get("Last-Modified", ""), n_bytes)
 
 
-def _check_range(response: httpx.Response, part: Part) -> None:
-    """Start again unless the answer begins where the part ends, in the same version of the original."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-    same = found is not None and int(found[1]) == len(part) and part.origin is not None
-    if not (
-        same and part.origin and part.origin.agrees(_origin(part.address, response, found[2] if found else None))
-    ):
+def _end_of_range(response: httpx.Response, part: Part) -> int:
+    """Return the size that the answer brings the part to, and note the size in all where it says it.
+
+    Start again unless it begins where the part ends, in the same version of the original.
+    """
+    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+    other = _origin(part.address, response, found[3] if found else None)
+    if not (found and int(found[1]) == len(part) and part.origin and part.origin.agrees(other)):
         part.clear()
         raise AttemptError("the file has changed on the server since the first part of it was fetched", 0.0)
+    if other.size is not None:
+        part.note_size(other.size)
+    return int(found[2]) + 1
 
 
 def _check_space(path: Path, size: int | None, n_there: int) -> None:

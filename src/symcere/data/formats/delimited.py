@@ -1,12 +1,14 @@
-"""CSV, TSV and their kin. Clean blocks are parsed at polars' speed; from the first other one on, record by record.
+"""CSV, TSV and their kin. Clean blocks are parsed at polars' speed, all others record by record.
 
 Polars forgives short records and stray quotation marks; here one of them means that fields have moved, and a user
 may have become an item. So a block counts as clean only if every quotation mark opens, closes or is doubled, and
-every record has as many fields as the header; all other blocks go to Python's csv reader, which is strict.
+every record has as many fields as the header; from the first other one on, all go to Python's csv reader, which is
+strict. Only of lines with tabs does each tell by itself whether it is a record, whatever stands around it.
 """
 
 import csv
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,8 +22,12 @@ from symcere.errors import DataError
 SEPARATORS = {",": "csv", "\t": "tsv", ";": "csv with semicolons", "|": "csv with bars"}
 
 _SLOW_ROWS = 50_000  # records in memory as Python objects
-_OPEN = 64 * 2**20  # bytes after which a quoted field without end is left to the csv reader
+_OPEN = 64 * 2**20  # bytes after which the end of a quoted field is waited for no longer
 _QUOTE, _NEWLINE = ord('"'), ord("\n")
+_CLOSES = re.compile(rb'(?:[^"\t]|"")*+"\t')  # a line on which a first field ends that was opened on another
+
+# Line where it begins, how many lines it takes, its fields or why there are none.
+_Record = tuple[int, int, list[str] | str]
 
 
 def header(path: Path, first: bytes) -> tuple[str, list[str]]:
@@ -58,8 +64,11 @@ def read_delimited(
 ) -> Iterator[Rows]:
     """Parse a delimited file: every record must have as many fields as the header.
 
-    In a tab-separated block whose every line has the header's number of tabs, a lone quotation mark is a character,
-    not the beginning of a field of many lines.
+    In a tab-separated file a line with the header's number of tabs is a record, and a lone quotation mark in it a
+    character. Other lines are bad, unless a quoted field takes them: it must open and end where fields do, make a
+    record of the right length, and run over no line that is a record by itself. (The end of a quoted first field may
+    look like one.) Elsewhere a field that opens with a quotation mark ends at the next that closes it, however many
+    lines away, as in Python's csv module; where nothing closes it, all lines up to the end count as dropped.
 
     Args:
         path: For messages.
@@ -67,7 +76,7 @@ def read_delimited(
         separator: Between fields.
         fields: Names of the columns.
         mapping: Our column -> the file's column.
-        skip_bad: Count records that cannot be parsed instead of raising at the first one.
+        skip_bad: Count the lines of records that cannot be parsed instead of raising at the first one.
 
     Yields:
         Rows as text.
@@ -75,7 +84,9 @@ def read_delimited(
     Raises:
         DataError: At a record that cannot be parsed, or a byte that is not UTF-8.
     """
+    csv.field_size_limit(2**31 - 1)
     wanted = {ours: fields.index(theirs) for ours, theirs in mapping.items()}
+    by_line = separator == "\t"
     number = 1
     unix = (_unix(block) for block in blocks)
     bodies = _without_header(unix)
@@ -84,22 +95,24 @@ def read_delimited(
     held = b""
     for block in bodies:
         held += block
-        whole = len(held) if separator == "\t" else _end_of_record(held)
+        whole = _end_of_run(held, len(fields)) if by_line else _end_of_record(held)
         if not whole and len(held) < _OPEN:
             continue
         table = _fast(held[:whole], separator, len(fields)) if whole else None
-        if table is None:
+        if table is not None:
+            yield Rows(table.select(pl.col(str(at)).alias(ours) for ours, at in wanted.items()), 0)
+        elif by_line:
+            whole = whole or len(held)
+            records = _tabbed(list(_lines(path, iter([held[:whole]]), number)), number, len(fields))
+            yield from _slowly(path, records, len(fields), wanted, skip_bad=skip_bad)
+        else:
             break
-        yield Rows(table.select(table.columns[at] for at in wanted.values()).rename(_names(table, wanted)), 0)
         number += held.count(b"\n", 0, whole)
         held = held[whole:]
     if held:
-        rest = itertools.chain([held], bodies)
-        yield from _slowly(path, rest, number, separator, len(fields), wanted, skip_bad=skip_bad)
-
-
-def _names(table: pl.DataFrame, wanted: Mapping[str, int]) -> dict[str, str]:
-    return {table.columns[at]: ours for ours, at in wanted.items()}
+        lines = _lines(path, itertools.chain([held], bodies), number)
+        records = _tabbed(list(lines), number, len(fields)) if by_line else _records(lines, number, separator)
+        yield from _slowly(path, records, len(fields), wanted, skip_bad=skip_bad)
 
 
 def _unix(block: bytes) -> bytes:
@@ -130,6 +143,16 @@ def _end_of_record(held: bytes) -> int:
             return at
         end = at
     return 0
+
+
+def _end_of_run(held: bytes, n_fields: int) -> int:
+    """Where the last line begins that is a record by itself, if a quoted field may go on behind it; else the end."""
+    begin = len(held)
+    while begin > 0:
+        end, begin = begin, held.rfind(b"\n", 0, begin - 1) + 1
+        if held.count(b"\t", begin, end) == n_fields - 1 and not _CLOSES.match(held, begin):
+            break
+    return begin if held.find(b'"', begin) >= 0 else len(held)
 
 
 def _fast(block: bytes, separator: str, n_fields: int) -> pl.DataFrame | None:
@@ -196,25 +219,19 @@ def _unquoted(name: str) -> pl.Expr:
 
 
 def _slowly(
-    path: Path,
-    blocks: Iterator[bytes],
-    number: int,
-    separator: str,
-    n_fields: int,
-    wanted: Mapping[str, int],
-    *,
-    skip_bad: bool,
+    path: Path, records: Iterator[_Record], n_fields: int, wanted: Mapping[str, int], *, skip_bad: bool
 ) -> Iterator[Rows]:
     rows: list[list[str]] = []
     n_bad = 0
-    for at, record in _records(_lines(path, blocks, number), number, separator):
+    for at, n_lines, record in records:
         if isinstance(record, list) and len(record) == n_fields:
             rows.append([record[index] for index in wanted.values()])
         elif record:
             if not skip_bad:
                 reason = f"{len(record)} fields where the header has {n_fields}"
-                raise bad_line(path, at, record if isinstance(record, str) else reason)
-            n_bad += 1
+                reason = record if isinstance(record, str) else reason
+                raise bad_line(path, at, reason if n_lines == 1 else f"{reason}; {n_lines} lines are one record")
+            n_bad += n_lines
         if len(rows) >= _SLOW_ROWS:
             yield Rows(text_frame(rows, wanted), n_bad)
             rows, n_bad = [], 0
@@ -239,16 +256,52 @@ def _decode(path: Path, block: bytes, number: int) -> str:
         ) from error
 
 
-def _records(lines: Iterator[str], number: int, separator: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield (line where a record begins, its fields or the reason why there are none)."""
-    csv.field_size_limit(2**31 - 1)
+def _records(lines: Iterator[str], number: int, separator: str) -> Iterator[_Record]:
+    """Read as csv does, strictly."""
     records = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True)
     while True:
-        began = number + records.line_num
+        began = records.line_num
         try:
             record: list[str] | str = next(records)
         except StopIteration:
             return
         except csv.Error as error:
             record = str(error)
-        yield began, record
+        yield number + began, records.line_num - began, record
+
+
+def _tabbed(lines: Sequence[str], number: int, n_fields: int) -> Iterator[_Record]:
+    """Read line by line, but for lines that a quoted field takes together."""
+    alone = [line.count("\t") == n_fields - 1 for line in lines]
+    at = 0
+    while at < len(lines):
+        quoted = _quoted(lines, alone, at, n_fields) if '"' in lines[at] else None
+        record, n_lines = quoted or ([_bare(field) for field in lines[at].split("\t")] if lines[at] else [], 1)
+        yield number + at, n_lines, record
+        at += n_lines
+
+
+def _quoted(lines: Sequence[str], alone: Sequence[bool], at: int, n_fields: int) -> tuple[list[str], int] | None:
+    """Return a record that has the right length only with its quotation marks obeyed, and how many lines it takes."""
+    has_one = alone[at]
+
+    def goes_on(n: int) -> bool:
+        nonlocal has_one
+        ends_here = alone[n] and not has_one and _CLOSES.match(lines[n].encode()) is not None
+        has_one |= alone[n]
+        return ends_here or not alone[n]
+
+    taken = itertools.chain([at], itertools.takewhile(goes_on, range(at + 1, len(lines))))
+    reader = csv.reader((lines[n] + "\n" for n in taken), delimiter="\t", strict=True)
+    try:
+        record = next(reader)
+    except csv.Error:
+        return None
+    found = len(record) == n_fields and not (alone[at] and reader.line_num == 1)
+    return (record, reader.line_num) if found else None
+
+
+def _bare(field: str) -> str:
+    """A field without the quotation marks around it, as `_unquoted` does it."""
+    quoted = len(field) > 1 and field[0] == field[-1] == '"'
+    return field[1:-1].replace('""', '"') if quoted else field

@@ -46,15 +46,20 @@ class Recognised:
         name: Of the corpus, or of the format.
         source: The corpus; None for other files.
         rows: Its rows.
+        ours: Whether it is JSON lines under our own column names, as `symcere feedback` writes them.
     """
 
     name: str
     source: Source | None
     rows: Iterator[Rows]
+    ours: bool = False
 
 
 def read_rows(path: Path, wanted: Wanted, *, skip_bad: bool, meter: Meter) -> Recognised:
     """Recognise a file and begin to read it. The files of a folder are read one after the other.
+
+    They must be of one kind, by which the folder is called. Only JSON lines under our own column names may stand
+    beside any kind; what it takes for no rating and for nobody is taken so in them too.
 
     Args:
         path: The file or folder.
@@ -73,19 +78,23 @@ def read_rows(path: Path, wanted: Wanted, *, skip_bad: bool, meter: Meter) -> Re
     first = _read_file(files[0], wanted, skip_bad, meter)
     if len(files) == 1:
         return first
+    named, kind = files[0], first
+    if first.ours:
+        heads = ((file, _read_file(file, wanted, skip_bad, Meter())) for file in files[1:])
+        named, kind = next(((file, head) for file, head in heads if not head.ours), (named, kind))
 
     def all_rows() -> Iterator[Rows]:
         yield from first.rows
         for file in files[1:]:
             other = _read_file(file, wanted, skip_bad, meter)
-            if other.name != first.name:
+            if other.name != kind.name and not other.ours:
                 raise DataError(
-                    f"{file} is {other.name}, and {files[0].name} beside it {first.name}. The files of a folder are "
+                    f"{file} is {other.name}, and {named.name} beside it {kind.name}. The files of a folder are "
                     "read as one; move away what does not belong to it."
                 )
             yield from other.rows
 
-    return Recognised(first.name, first.source, all_rows())
+    return Recognised(kind.name, kind.source, all_rows(), kind.ours)
 
 
 def _read_file(path: Path, wanted: Wanted, skip_bad: bool, meter: Meter) -> Recognised:
@@ -95,9 +104,12 @@ def _read_file(path: Path, wanted: Wanted, skip_bad: bool, meter: Meter) -> Reco
     first, blocks = first_and_all(read_blocks(path, meter), path)
     start = first.lstrip()
     if start[:1] == b"{":
-        mapping, source = _resolve(path, json_fields(path, first), "jsonl", wanted)
-        rows = read_json_lines(path, blocks, mapping, skip_bad=skip_bad)
-        return Recognised(source.name if source else "jsonl", source, rows)
+        fields = json_fields(path, first)
+        mapping, source = _resolve(path, fields, "jsonl", wanted)
+        names, late = _all_names(mapping, fields, source, wanted)
+        rows = read_json_lines(path, blocks, names, late, skip_bad=skip_bad)
+        ours = source is None and all(name == theirs for name, theirs in mapping.items())
+        return Recognised(source.name if source else "jsonl", source, rows, ours)
     if start[:1] == b"[":
         raise DataError(
             f"{path} starts with '[', and holds no JSON array of objects. It must hold one, or one object a line."
@@ -114,14 +126,13 @@ def _read_file(path: Path, wanted: Wanted, skip_bad: bool, meter: Meter) -> Reco
 def _resolve(path: Path, fields: Sequence[str], kind: str, wanted: Wanted) -> tuple[dict[str, str], Source | None]:
     """Return our column -> the file's field, and the corpus that was recognised."""
     source = wanted.source or _recognised(fields, kind, of_items=wanted.of_items)
-    known = (source.items if wanted.of_items else source.columns) if source else {}
+    known = _known(source, wanted)
     mapping = {ours: theirs for ours, theirs in known.items() if theirs in fields}
     if not known:
-        aliases = ITEM_ALIASES if wanted.of_items else ALIASES
-        lower = {field.split(":")[0].strip().lower(): field for field in reversed(fields)}
+        lower = _lower(fields)
         mapping = {
             ours: next(lower[name] for name in names if name in lower)
-            for ours, names in aliases.items()
+            for ours, names in _aliases(wanted).items()
             if any(name in lower for name in names)
         }
     mapping |= wanted.columns
@@ -136,6 +147,33 @@ def _resolve(path: Path, fields: Sequence[str], kind: str, wanted: Wanted) -> tu
             f"Its columns: {found}." + ("" if wanted.of_items else f" Name it with --columns {missing[0]}=COLUMN.")
         )
     return mapping, source
+
+
+def _all_names(
+    mapping: dict[str, str], fields: Sequence[str], source: Source | None, wanted: Wanted
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return our column -> its fields, be they there or not, and other names -> our column: a field may come late."""
+    known = _known(source, wanted)
+    names = {ours: [theirs] for ours, theirs in (known | mapping).items()}
+    if known:
+        return names, {}
+    others = {
+        name: ours for ours, aliases in _aliases(wanted).items() for name in aliases if name not in _lower(fields)
+    }
+    return names, {name: ours for name, ours in others.items() if ours not in wanted.columns}
+
+
+def _known(source: Source | None, wanted: Wanted) -> dict[str, str]:
+    return dict(source.items if wanted.of_items else source.columns) if source else {}
+
+
+def _aliases(wanted: Wanted) -> Mapping[str, tuple[str, ...]]:
+    return ITEM_ALIASES if wanted.of_items else ALIASES
+
+
+def _lower(fields: Sequence[str]) -> dict[str, str]:
+    """Names as aliases are written -> the fields; of several, the first."""
+    return {field.split(":")[0].strip().lower(): field for field in reversed(fields)}
 
 
 def _recognised(fields: Sequence[str], kind: str, *, of_items: bool) -> Source | None:
