@@ -50,6 +50,12 @@ def test_a_bag_with_all_its_words_is_the_text(name):
 
 
 @pytest.mark.parametrize("name", ["tfidf", "distilled"])
+def test_a_bag_keeps_the_rows_of_its_own_terms_alone(name):
+    bag = fitted(name).bag(["oem gasket, zebra"])
+    assert [len(rows) for rows in bag.rows] == [len(set(bag.row[bag.block == n])) for n in range(len(bag.rows))]
+
+
+@pytest.mark.parametrize("name", ["tfidf", "distilled"])
 def test_leaving_a_word_out_is_encoding_the_text_with_an_unknown_word_in_its_place(name):
     encoder = fitted(name)
     bag = encoder.bag(TEXTS)

@@ -99,7 +99,7 @@ class Bag:
         blocks: Sequence[tuple[ndarray, ndarray, ndarray]],
         mean: Float[ndarray, " text_dim"] | None = None,
     ) -> "Bag":
-        """The bag of some terms.
+        """The bag of some terms; of the rows it keeps those that they have, a few of tens of thousands.
 
         Args:
             n_texts: Number of texts.
@@ -112,15 +112,16 @@ class Bag:
         """
         kept = [np.flatnonzero(row >= 0) for row, _, _ in blocks]
         every = np.concatenate(kept)
+        used = [np.unique(row[each], return_inverse=True) for (row, _, _), each in zip(blocks, kept, strict=True)]
         return cls(
             terms.vocabulary,
             terms.text[every],
             terms.first[every],
             terms.second[every],
             np.repeat(np.arange(len(blocks)), [len(each) for each in kept]),
-            np.concatenate([row[each] for (row, _, _), each in zip(blocks, kept, strict=True)]),
+            np.concatenate([place for _, place in used]),
             np.concatenate([value[each] for (_, value, _), each in zip(blocks, kept, strict=True)]),
-            tuple(rows for _, _, rows in blocks),
+            tuple(rows[its] for (_, _, rows), (its, _) in zip(blocks, used, strict=True)),
             n_texts,
             mean,
         )
