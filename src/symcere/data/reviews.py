@@ -107,10 +107,11 @@ def read_reviews(
     r"""Read a raw review file into a clean table.
 
     Understood are JSON lines, JSON arrays, CSV, TSV (each also gzipped), Parquet, TripAdvisor's text files and
-    RecBole's atomic files, or a folder of files of one kind. The format is recognised from the content, not the name;
-    the corpus from its fields (see `symcere.data.sources`); other files by common column names. Rows without a user
-    or item id, rows whose rating is not a finite number, and all but the first review in time of a (user, item) pair
-    are dropped and counted in `steps`.
+    RecBole's atomic files, or a folder of files of one kind, beside which JSON lines under our own column names may
+    stand (`symcere feedback`). The format is recognised from the content, not the name; the corpus from its fields
+    (see `symcere.data.sources`); other files by common column names. Rows without a user or item id, rows whose
+    rating is not a finite number, and all but the first review in time of a (user, item) pair are dropped and
+    counted in `steps`.
 
     Args:
         path: The file or folder.
