@@ -114,17 +114,17 @@ def group_recall(group: int, k: int) -> Measure:
 
 def pop_reo(k: int) -> Measure:
     """Spread of recall over head, mid and tail, those that have held-out interactions; 0 = equal opportunity."""
-
-    def of(ranked: Ranked) -> float:
-        there = np.unique(metrics.popularity_group(ranked.popularity)[ranked.relevant_item])
-        return metrics.pop_reo(_by_group(ranked)[there])
-
-    return Measure("pop_reo", k, of)
+    return Measure("pop_reo", k, lambda r: metrics.pop_reo(_by_group(r)[_held_out(r)]))
 
 
 def _by_group(ranked: Ranked) -> Float[ndarray, "3"]:
     group = metrics.popularity_group(ranked.popularity)
     return metrics.group_recall(ranked.ranking, ranked.hits, ranked.relevant_item, group)
+
+
+def _held_out(ranked: Ranked) -> Int[ndarray, " groups"]:
+    """The groups that have held-out interactions."""
+    return np.unique(metrics.popularity_group(ranked.popularity)[ranked.relevant_item])
 
 
 def standard_measures() -> list[Measure]:
