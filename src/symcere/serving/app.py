@@ -138,7 +138,7 @@ class Holder:
     def __init__(self, folder: Path, feedback: Feedback | None = None, *, approximate: bool = False) -> None:
         self.folder, self.feedback, self.approximate = folder, feedback, approximate
         self._reloading, self._lock = threading.Lock(), threading.Lock()
-        self._kept: list[Event] = []  # since the last reload began
+        self._kept: list[Event] | None = None  # since the reload that is under way began
         self.service = self._open(self.feedback or ())
 
     def _open(self, events: Iterable[Event]) -> Service:
@@ -156,13 +156,14 @@ class Holder:
             try:
                 service = self._open(events)
             except BundleError as error:
+                self._kept = None
                 _LOG.error("Not reloaded: %s", error)
                 return False
             with self._lock:
                 for event in self._kept:
                     if event.item_id in service.model.items:
                         service.take(event)
-                self.service = service  # requests in hand keep the one they began with
+                self._kept, self.service = None, service  # requests in hand keep the one they began with
             return True
 
     def keep(self, event: Event) -> int:
@@ -183,7 +184,8 @@ class Holder:
         with self._lock:  # a reload takes over what is kept as a whole, or not yet
             self.service.model.items.index(event.item_id)
             number = self.feedback.add(event)
-            self._kept.append(event)
+            if self._kept is not None:
+                self._kept.append(event)
             self.service.take(event)
         return number
 
