@@ -214,9 +214,7 @@ def encode_reviews(
         raise DataError("encode_reviews needs at least one encoder, such as tfidf_encoder().")
     chosen = [function_encoder(encoder) if callable(encoder) else encoder for encoder in encoders]
     with _cache(cache, needed=leave_one_out) as store:
-        named = all(
-            isinstance(way, NAMED) for way in weightings
-        )  # of others nobody can tell whether they are the same
+        named = all(isinstance(way, NAMED) for way in weightings)  # others may be the same, or not
         if leave_one_out or not named or not all(encoder.repeatable for encoder in chosen):
             return _encode(train, chosen, parts, weightings, leave_one_out, store, on_progress)
         settings = [[encoder.identity for encoder in chosen], list(parts), [repr(way) for way in weightings]]
@@ -327,11 +325,10 @@ def _pooled(train: Dataset, vectors: Vectors, weight: ndarray, encoder: Encoder)
     def profiles(pool: Pool) -> ndarray:
         mean = pool.mean()
         conditioned = affine(mean) if affine else mean.astype(np.float32)
-        silent = 1 - pool.heard / np.maximum(
-            pool.weight_of_node, 1e-300
-        )  # share of vectors that are zero, and stay so
-        if affine and silent.any():
-            conditioned -= silent[:, None] * affine(np.zeros_like(mean[:1]))
+        partly = np.flatnonzero(pool.heard < pool.weight_of_node)  # some of their vectors are zero, and stay so
+        if affine and len(partly):
+            silent = 1 - pool.heard[partly] / pool.weight_of_node[partly]
+            conditioned[partly] -= silent[:, None] * affine(np.zeros_like(mean[:1]))
         conditioned[pool.weight_of_node == 0] = 0
         pool.total = np.empty((0, 0))  # float64: the other side's profiles take its place
         return conditioned
