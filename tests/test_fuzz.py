@@ -160,6 +160,12 @@ def test_a_parquet_page_that_claims_the_impossible_is_a_data_error(tmp_path):
             reader(tmp_path / "file")
 
 
+def test_a_name_between_two_kinds_of_quotation_marks_is_no_field(tmp_path):
+    """It was one, and its name a name with a quotation mark that nothing knows: found above."""
+    feed(b"""{"user_id": "ann", "item_id": "b", "'rating": 5.0, "title": "t", "text": "words"}\n""", tmp_path)
+    assert sc.read_reviews(tmp_path / "file").table["rating"].to_list() == [None]
+
+
 @pytest.mark.parametrize("start", [b"\x1f\x8b", b"x^", b"x\x01", b"\x28\xb5\x2f\xfd"])
 def test_text_that_begins_like_a_compressed_file_is_text(tmp_path, start):
     """Polars would unpack it: found by the fuzzer below."""

@@ -106,7 +106,7 @@ def _fields_named(block: bytes, names: Collection[str]) -> set[str]:
         return set()
     pattern = rf"""(?i-u)["'](?:{"|".join(map(re.escape, names))})["']\s*:"""
     found = pl.Series([block.decode("utf-8", errors="replace")]).str.extract_all(pattern).explode().drop_nulls()
-    return {each[1:].partition(each[0])[0] for each in found.unique()}
+    return {re.split("[\"']", each)[1] for each in found.unique()}  # the two quotation marks may differ
 
 
 def _with_late(names: Mapping[str, Sequence[str]], late: Mapping[str, str], came: set[str]) -> dict[str, list[str]]:
