@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-FAST := $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
+FAST := $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-fast check format lock peers clean
 

@@ -55,12 +55,12 @@ def scripted(monkeypatch, means, louder=None, log_ranks=None):
 
     def joined(system, towers, parts, times):
         asked.append(times)
-        return dataclasses.replace(system, temperature=times)  # something to know it by
+        return dataclasses.replace(system, temperature=times, towers=system.towers.counting_text(times))
 
     def of_users(other, dials, *more):
         once = other is first
         times = 1 if once else other.temperature
-        ndcg = np.full(100, means[times]) + noise * (-1 if once else 19 if times == louder else 1)
+        ndcg = np.full(100, means.get(times, 0.0)) + noise * (-1 if once else 19 if times == louder else 1)
         log_rank = np.full(100, ranks.get(times, 3.0)) + noise * (1 if once else -1)
         worse = np.full(100, 9.0)  # a dial that nobody wants
         return OfUsers(np.stack([ndcg, ndcg - 1]), np.stack([worse, log_rank]))
@@ -93,9 +93,10 @@ def test_each_ladder_is_climbed_while_valid_rises_and_clear_gains_alone_are_take
     model, split, text, monkeypatch, means, asked, chosen
 ):
     found, check = scripted(monkeypatch, means)
-    best = check(model, split.train, text, split.valid, DIALS)
-    assert found == asked
+    best, in_the_way = check(model, split.train, text, split.valid, DIALS)
+    assert found == asked if chosen != 1 or 1 / 64 in asked else found == [*asked, 1 / 64]
     assert best is model if chosen == 1 else best.temperature == chosen
+    assert in_the_way == (chosen <= 1)  # ranks are the same with a 64th of it
 
 
 @pytest.mark.parametrize(
@@ -128,9 +129,27 @@ def test_ranks_over_all_items_may_make_a_direction_clear(
     model, split, text, monkeypatch, means, log_ranks, asked, chosen
 ):
     found, check = scripted(monkeypatch, means, log_ranks=log_ranks)
-    best = check(model, split.train, text, split.valid, DIALS)
-    assert found == asked
+    best, _ = check(model, split.train, text, split.valid, DIALS)
+    assert found == asked if chosen != 1 or 1 / 64 in asked else found == [*asked, 1 / 64]
     assert best is model if chosen == 1 else (best.temperature, best.popularity_weight) == (chosen, DIALS[0])
+
+
+@pytest.mark.parametrize(
+    ("mean", "least", "in_the_way"),
+    [(0.2, 3.0019, True), (0.2, 3.0021, False), (0.4, 9.0, False), (0.2, 2.9, True)],  # a standard error is .002
+)
+@pytest.mark.parametrize("n_asked", [3, 6])
+def test_text_is_in_the_way_that_ranks_would_not_miss(
+    model, split, text, monkeypatch, mean, least, in_the_way, n_asked
+):
+    ladder = dict.fromkeys(LADDERS[0][:3], 2.9) if n_asked == 6 else {}  # climbed to its end for the ranks
+    found, check = scripted(monkeypatch, {1: 0.3, 2: mean}, log_ranks={**ladder, 1 / 64: least})
+    best, said = check(model, split.train, text, split.valid, DIALS)
+    assert said == in_the_way
+    assert found == ([*LADDERS[0]] if n_asked == 6 else [1 / 2]) + ([2.0, 4.0] if mean > 0.3 else [2.0]) + (
+        [1 / 64] if n_asked == 3 and mean < 0.3 else []
+    )
+    assert (best is model) == (mean < 0.3)
 
 
 def test_ranks_are_those_among_all_that_is_ranked(split, model):
@@ -149,18 +168,18 @@ def test_ranks_are_those_among_all_that_is_ranked(split, model):
 @pytest.mark.parametrize(("first", "chosen"), [(0.3041, 1 / 4), (0.3039, None)])
 def test_the_best_of_a_direction_is_taken_that_is_clear_at_any_step(model, split, text, monkeypatch, first, chosen):
     _, check = scripted(monkeypatch, {1: 0.3, 1 / 2: first, 1 / 4: 0.31, 1 / 8: 0.2}, louder=1 / 4)
-    best = check(model, split.train, text, split.valid, DIALS)
+    best, _ = check(model, split.train, text, split.valid, DIALS)
     assert best.temperature == (chosen or model.temperature)
 
 
 def test_valid_is_not_asked_where_there_is_no_text_or_no_weight_of_it(model, split, text, monkeypatch):
     asked, check = scripted(monkeypatch, dict.fromkeys((1, *LADDERS[0], *LADDERS[1]), 0.3))
     none = TextFeatures(np.zeros_like(text.user), np.zeros_like(text.item), "none", "none")
-    assert check_text(model, split.train, none, split.valid, DIALS) is model
+    assert check_text(model, split.train, none, split.valid, DIALS) == (model, False)
     weightless = dataclasses.replace(model, towers=model.towers.counting_text(0.0))
-    assert check_text(weightless, split.train, text, split.valid, DIALS) is weightless
+    assert check_text(weightless, split.train, text, split.valid, DIALS) == (weightless, False)
     unknown = dataclasses.replace(model, towers=None)
-    assert check_text(unknown, split.train, text, split.valid, DIALS) is unknown
+    assert check_text(unknown, split.train, text, split.valid, DIALS) == (unknown, False)
     assert not asked
     check(model, split.train, text, split.valid, DIALS)
     assert asked
@@ -196,7 +215,7 @@ def test_what_steps_needed_is_dropped_before_the_text_is_checked(split, text, qu
         model = seen["model"]
         seen["held"] = [*seen["spare"]._rooms, *(part.grad for part in model.parameters() if part.grad is not None)]
         seen["held"] += model.graph.adj.spare._rooms
-        return system
+        return fusion.Checked(system, in_the_way=False)
 
     monkeypatch.setattr(loop, "_gradients", gradients)
     monkeypatch.setattr(loop, "check_text", check)
@@ -296,6 +315,29 @@ def test_of_both_the_better_on_valid_is_taken_and_the_first_of_two_as_good(long_
     chosen = sc.Chosen.of(found, told)
     best = max((epoch.valid_ndcg or 0.0, -epoch.epoch) for epoch in told if not epoch.again)
     assert chosen == sc.Chosen(-best[1], first.popularity_weight, first.towers.text_times, apart=False)
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_text_that_would_not_be_missed_is_doubted_and_where_it_says_something_the_first_stays(
+    split, text, quick, monkeypatch, confirmed
+):
+    """The second time counts only if text has to count less there: of two as good, valid would choose by chance."""
+    asked = []
+
+    def doubting(system, *more):
+        asked.append(system)
+        times = 0.25 if confirmed and len(asked) == 2 else 1.0
+        return fusion.Checked(dataclasses.replace(system, towers=system.towers.counting_text(times)), in_the_way=True)
+
+    monkeypatch.setattr(loop, "check_text", doubting)
+    monkeypatch.setattr(loop, "choose", lambda systems, *more: (systems[-1], 0.0))  # the later is better on valid
+    told = []
+    found = sc.fit(split.train, text, valid=split.valid, settings=quick, on_epoch=told.append)
+    assert [system.towers.apart for system in asked] == [False, True]
+    assert any(epoch.again for epoch in told)
+    assert found.towers.apart == confirmed
+    assert same(found, asked[confirmed])
+    assert sc.Chosen.of(found, told).apart == confirmed
 
 
 @pytest.mark.slow

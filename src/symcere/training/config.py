@@ -114,7 +114,8 @@ class SymcereSettings(GraphSettings):
     check_text: bool = True
     """Whether all text counts up to 64 times less or 4 times more than its weights say, where that is clearly better
     on valid (by two standard errors of NDCG@10, or three of the log of the rank) once the towers are learned. Where
-    less is better, all is learned once more without the cross-modal term, and the better of both is taken."""
+    less is better, or a 64th not clearly worse, all is learned once more without the cross-modal term; the better of
+    both is taken if text has to count less there too."""
     pairs: Pairs = "user_item"
     """What the cross-modal term joins: a user with the item's other modality, or a node with its own."""
     unit: bool = True

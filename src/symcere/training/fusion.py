@@ -29,6 +29,23 @@ RANK_ERRORS = 3.0
 """The same for the log of the rank, which knows several times as much: where reviews are noise it is 5 to 11 standard
 errors ahead, so that there is power to spare for not being fooled where they are not."""
 
+MISSED = 1.0
+"""Standard errors of the log of the rank by which a 64th of the text has to be worse than all of it; text that is not
+missed more than that may say nothing, and all is learned once more to find out."""
+
+
+class Checked(NamedTuple):
+    """What valid says of the text of a system.
+
+    Args:
+        system: The system itself; or one of the same towers in which all text counts another number of times, and its
+            dial.
+        in_the_way: Whether text has to count less, or would not be missed.
+    """
+
+    system: Recommender
+    in_the_way: bool
+
 
 def check_text(
     system: Recommender,
@@ -37,7 +54,7 @@ def check_text(
     valid: HeldOut,
     popularity_weights: Sequence[float],
     adj: NormAdj | None = None,
-) -> Recommender:
+) -> Checked:
     """Let text count less or more than its weights say, where that is clearly better on valid.
 
     Weights that suit a shop of short histories are too large where histories are long or reviews are noise, and the
@@ -54,30 +71,40 @@ def check_text(
         adj: Its graph on the processor, where it is at hand; made anew otherwise.
 
     Returns:
-        The system itself; or one of the same towers in which all text counts another number of times, and its dial.
+        What becomes of the system, and whether its text is in the way.
     """
     towers = system.towers
     if towers is None or not (towers.text_weight or towers.propagated_weight or towers.neighbourhood_weight):
-        return system
+        return Checked(system, in_the_way=False)
     if not (text.user.any() or text.item.any()):  # there is nothing to count
-        return system
+        return Checked(system, in_the_way=False)
     parts = _parts_of(towers, text, _graph(train, adj))
     before = of_users(system, [system.popularity_weight, *popularity_weights], train, valid)
+
+    def counted(times: float) -> _Counted:
+        other = _joined(system, towers, parts, times)
+        asked = of_users(other, popularity_weights, train, valid)
+        dial = int(asked.ndcg.mean(1).argmax())
+        other = other.with_popularity_weight(popularity_weights[dial])
+        return _Counted(other, asked.ndcg[dial], _log_rank(before) - _log_rank(asked))
+
+    rises: dict[float, ndarray] = {}
     for ladder in LADDERS:
         best, highest, is_clear = system, before.ndcg[0].mean(), False
         for times in ladder:
-            other = _joined(system, towers, parts, times)
-            asked = of_users(other, popularity_weights, train, valid)
-            dial = int(asked.ndcg.mean(1).argmax())
-            ndcg, ranks_clearly = asked.ndcg[dial], _is_clear(_log_rank(before) - _log_rank(asked), RANK_ERRORS)
+            other, ndcg, rises[times] = counted(times)
+            ranks_clearly = _is_clear(rises[times], RANK_ERRORS)
             is_clear |= ranks_clearly or _is_clear(ndcg - before.ndcg[0], ERRORS)
             if ndcg.mean() > highest:
-                best, highest = other.with_popularity_weight(popularity_weights[dial]), ndcg.mean()
+                best, highest = other, ndcg.mean()
             elif not ranks_clearly:
                 break
         if best is not system:
-            return best if is_clear else system
-    return system
+            break
+    if best is not system and is_clear:
+        return Checked(best, counts_less(best))
+    least = LADDERS[0][-1]
+    return Checked(system, _is_clear(rises[least] if least in rises else counted(least).rises, -MISSED))
 
 
 def count_text(
@@ -124,6 +151,14 @@ def _log_rank(asked: OfUsers) -> Float[ndarray, " users"]:
 
 def _is_clear(gain: Float[ndarray, " users"], errors: float) -> bool:
     return len(gain) > 1 and bool(gain.mean() > errors * gain.std(ddof=1) / np.sqrt(len(gain)))
+
+
+class _Counted(NamedTuple):
+    """A system with its text counted otherwise, at its best dial; what valid says of it, user by user."""
+
+    system: Recommender
+    ndcg: Float[ndarray, " users"]
+    rises: Float[ndarray, " users"]  # by so much in the log of the rank
 
 
 class _Parts(NamedTuple):

@@ -29,7 +29,7 @@ from symcere.training.batches import Batch, SeenPairs, batches, in_groups
 from symcere.training.checkpoint import current_checkpoints, random_state
 from symcere.training.config import GraphSettings, Schedule, SymcereSettings
 from symcere.training.device import current_device, gathers_bfloat16, multiplies_bfloat16
-from symcere.training.fusion import check_text, count_text, counts_less, learned_apart
+from symcere.training.fusion import Checked, check_text, count_text, counts_less, learned_apart
 from symcere.training.known import Mask
 from symcere.training.progress import (
     Chosen,
@@ -62,8 +62,9 @@ def fit(
     """Fit SymCERE: graph and text tower on the unit sphere, joined by the symmetric NCE with history mask.
 
     Epoch and popularity dial are chosen together by NDCG@10 on valid, and then whether text counts as much as its
-    weights say (`check_text`). Where it clearly has to count less, all is learned once more without the term that
-    joins graph and text, and the better of both on valid is taken. Test is not a parameter. Under the setting
+    weights say (`check_text`). Where it clearly has to count less, or would not be missed, all is learned once more
+    without the term that joins graph and text; if text has to count less there, the better of both on valid is
+    taken, and the first otherwise. Test is not a parameter. Under the setting
     `leave_one_out`, the review of a pair is taken out of the profiles of its user and item whenever the pair is
     learned from: at test time there is no such review either. What is averaged over the graph keeps it, as do the
     vectors of p and the third tower that are made of that.
@@ -104,21 +105,18 @@ def fit(
     apart = settings.model_copy(update={"w_cross": 0.0}).weights
     model = symcere_model(train, text, settings, torch_generator(seed))
 
-    def finish(system: Recommender, deciding: HeldOut | Chosen, weights: Mapping[str, float]) -> Recommender:
+    def finish(system: Recommender, deciding: HeldOut | Chosen, weights: Mapping[str, float]) -> Checked:
         adj = model.graph.adj
         at_hand = adj if isinstance(adj, NormAdj) and not adj.values.is_cuda else None
         adj.spare.clear()  # of the steps; what is asked now is float32
         if weights is apart:
             system = learned_apart(system)
         if isinstance(deciding, Chosen):
-            return count_text(system, train, text, deciding.text_times, at_hand)
+            return Checked(count_text(system, train, text, deciding.text_times, at_hand), in_the_way=False)
         return check_text(system, train, text, deciding, settings.popularity_weights, at_hand)
 
-    def again(system: Recommender) -> dict[str, float] | None:
-        joined = settings.w_cross and not settings.w_text_in_graph  # what is in the graph stays in it
-        return apart if joined and counts_less(system) else None
-
     chosen = isinstance(valid, Chosen)
+    joined = settings.w_cross and not settings.w_text_in_graph  # what is in the graph stays in it
     return optimise(
         model,
         train,
@@ -130,7 +128,7 @@ def fit(
         seed=seed,
         on_epoch=on_epoch,
         finish=finish if settings.check_text or chosen else None,
-        again=again if settings.check_text and not chosen else None,
+        apart=apart if settings.check_text and joined and not chosen else None,
     )
 
 
@@ -236,8 +234,8 @@ def optimise(
     mask: Mask = "none",
     known_mass: KnownMass | None = None,
     on_epoch: OnEpoch | None = None,
-    finish: Callable[[Recommender, HeldOut | Chosen, Mapping[str, float]], Recommender] | None = None,
-    again: Callable[[Recommender], Mapping[str, float] | None] | None = None,
+    finish: Callable[[Recommender, HeldOut | Chosen, Mapping[str, float]], Checked] | None = None,
+    apart: Mapping[str, float] | None = None,
 ) -> Recommender:
     """Step Adam on the weighted terms of a model until valid NDCG@10 stops rising.
 
@@ -256,8 +254,9 @@ def optimise(
         on_epoch: Called after each epoch.
         finish: What becomes of the recommender of the best epoch, by the part of valid that chose it, or by `valid`,
             and by the weights that it was learned under.
-        again: Asked of what that gives: the weights under which all is learned once more from the same initial
-            values, or None. The better of both on valid is taken then, and the first where the second diverges.
+        apart: Where that finds text in the way, all is learned once more from the same initial values under these
+            weights. If text has to count less there, the better of both on valid is taken; the first otherwise, and
+            where the second time diverges.
 
     Returns:
         The recommender of the best epoch, its dial set.
@@ -283,14 +282,14 @@ def optimise(
         check_decides(deciding)
         seen, deciding = known_matrix(train, deciding), some_users(deciding, schedule.valid_users, seed)
     pairs = SeenPairs(train)
-    initial = [parameter.detach().clone() for parameter in model.parameters()] if again else []
+    initial = [parameter.detach().clone() for parameter in model.parameters()] if apart else []
     at = Progress()
     if checkpoints:
         checkpoints.begin()
         if saved := checkpoints.load(key):
             at = restored(saved, model, optimiser, draws, train, seen)
-            if again and at.first:
-                weights = again(at.first) or weights
+            if apart and at.first:
+                weights = apart
             for earlier in at.told if on_epoch else ():
                 on_epoch(earlier)  # type: ignore[misc]
     spare = Spare()
@@ -341,14 +340,13 @@ def optimise(
         else:
             assert at.best is not None  # the last epoch is always validated
             best = at.best[2]
-        best = finish(best, deciding, weights) if finish else best
-        others = again(best) if again and not at.first else None
-        if not others:
+        best, in_the_way = finish(best, deciding, weights) if finish else Checked(best, in_the_way=False)
+        if at.first or not (apart and in_the_way):
             break
         at.begin_again(best)
-        weights, draws, optimiser = others, rng.stream(seed, "batches"), _begun_again(model, initial, schedule)
+        weights, draws, optimiser = apart, rng.stream(seed, "batches"), _begun_again(model, initial, schedule)
     if at.first and isinstance(deciding, HeldOut):
-        best, _ = choose([at.first, best], train, deciding)
+        best, _ = choose([at.first, best] if counts_less(best) else [at.first], train, deciding)
     if checkpoints:
         checkpoints.remove(key)
     return best
