@@ -73,11 +73,14 @@ def test_a_graph_that_outgrows_the_cache_is_cut_into_blocks_and_strips_and_propa
     np.testing.assert_allclose(
         found.numpy(), dense_light_gcn(dense(user, item, 13, 9), x.numpy(), 3, include_ego), atol=1e-7
     )
-    assert sum(len(part.indices) for band in adj._bands for part in band.blocks) == len(adj.indices)
+    pieces = [[piece for part in band.blocks for piece in part.pieces] for band in adj._bands]
+    assert sum(len(piece.indices) for band in pieces for piece in band) == len(adj.indices)
+    assert all(piece.rows.stop - piece.rows.start <= block + 1 for band in pieces for piece in band)
     n_rows = np.diff([*(band.start for band in adj._bands), 22])
+    assert [band.n_rows for band in adj._bands] == n_rows.tolist()
     cut = [len(band.blocks) > 1 for band in adj._bands]
-    for band, rows in zip(adj._bands, n_rows, strict=True):  # no further than pays
-        edges = sum(len(part.indices) for part in band.blocks)
+    for band, own, rows in zip(adj._bands, pieces, n_rows, strict=True):  # no further than pays
+        edges = sum(len(piece.indices) for piece in own)
         assert len(band.blocks) == 1 or edges >= per_row * rows * len(band.blocks)
     assert any(cut) == (per_row < 100)
     assert all(n <= (block + 1) * (2 if several else 1) for n, several in zip(n_rows, cut, strict=True))

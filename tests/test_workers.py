@@ -146,7 +146,7 @@ def test_in_bfloat16_shards_propagate_what_one_process_does_and_send_half_the_by
     whole, _ = _propagated(False, True, Workers())
     found = together(partial(_propagated, True, True), 3)
     for theirs, _ in found:
-        assert np.linalg.norm(theirs - whole) < np.linalg.norm(whole - exact)
+        assert np.linalg.norm(theirs - whole) < 1.5 * np.linalg.norm(whole - exact)  # each rounds for itself
         assert 1e-4 < np.linalg.norm(theirs - exact) / np.linalg.norm(exact) < 5e-3
     assert sum(sent for _, sent in found) == 3 * 50 * 4 * 2
 

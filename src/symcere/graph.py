@@ -17,7 +17,7 @@ from symcere.workers import Shard, Workers, shard_by
 
 _LARGE = 131_072  # nodes, whose vectors no cache holds
 _STRIP = 128  # bytes of each vector that are taken at once: 64 numbers in bfloat16
-_BLOCK = 65_536  # columns, whose strips take 8 MiB
+_BLOCK = 131_072  # columns, whose strips take 16 MiB
 _BAND = 8_192  # rows, whose sums are still in the cache when they are read
 _BANDS = 14  # at most, that read a block one after the other where rows have neighbours in several blocks
 _PER_ROW = 12  # neighbours in a block, at least: each block costs its rows a sum to be added
@@ -69,47 +69,60 @@ class NormAdj(nn.Module):
         return weighted_sums(x, self.indices, self.offsets, self.values.to(x.dtype))
 
     def counted(self, x: Float[Tensor, "nodes dim"]) -> Iterator[tuple[slice, Float[Tensor, "some dim"]]]:
-        """Sums of the rows of x that are neighbours, each of weight 1: some rows of A at a time, float32 at least."""
+        """Sums of the rows of x that are neighbours, each of weight 1: some rows of A at a time.
+
+        They are in the precision of x, or in float32 where those of several blocks are added.
+        """
         for band in self._bands:
-            sums = band.sums(x, self.spare)
-            for some in _pieces(len(sums)):
-                yield slice(band.start + some.start, band.start + some.stop), sums[some]
+            yield from band.sums(x, self.spare)
 
     @functools.cached_property
     def _bands(self) -> list["_Band"]:
         return list(_bands_of(self.indices.numpy(), self.offsets.numpy()))
 
 
-class _Block(NamedTuple):
-    """Some rows of A and some of its columns, so few that a cache holds a strip of their vectors."""
+class _Piece(NamedTuple):
+    """Some rows of a band, and their neighbours in a block."""
 
-    columns: slice
+    rows: slice
     indices: Tensor
     offsets: Tensor
+
+
+class _Block(NamedTuple):
+    """Columns of A, so few that a cache holds a strip of their vectors, and the neighbours that a band has there."""
+
+    columns: slice
+    pieces: list[_Piece]
+
+    def sums(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Sums of the rows of x that are neighbours, a piece at a time."""
+        vectors = x[self.columns]
+        return ((rows, weighted_sums(vectors, *neighbours)) for rows, *neighbours in self.pieces)
 
 
 class _Band(NamedTuple):
     """Rows of A from `start` on, in blocks of columns."""
 
     start: int
+    n_rows: int
     blocks: list[_Block]
 
-    def sums(self, x: Tensor, spare: Spare) -> Tensor:
-        """Sums of the rows of x that are neighbours of its rows, float32 at least."""
-        precise = torch.promote_types(x.dtype, torch.float32)
-        total: Tensor | None = None
-        for block in self.blocks:
-            rows = x[block.columns]
-            if len(self.blocks) > 1:
-                rows.sum()  # reads them in order, so that the sums below find them in the cache
-            sums = weighted_sums(rows, block.indices, block.offsets)
-            if total is None:
-                total = sums if sums.dtype == precise else spare.empty_like(sums, precise).copy_(sums)
-                continue
-            for some in _pieces(len(sums)):
-                total[some] += sums[some].to(precise)
-        assert total is not None  # there is one block at least
-        return total
+    def sums(self, x: Tensor, spare: Spare) -> Iterator[tuple[slice, Tensor]]:
+        """Sums of the rows of x that are neighbours, a piece at a time; of several blocks in float32 at least."""
+        first, *others = self.blocks
+        found = first.sums(x)
+        if others:
+            total = spare.empty_like(x[:1].expand(self.n_rows, -1), torch.promote_types(x.dtype, torch.float32))
+            for block in self.blocks:
+                x[block.columns].sum()  # reads them in order, so that its sums find them in the cache
+                for rows, sums in block.sums(x):
+                    if block is first:
+                        total[rows] = sums
+                    else:
+                        total[rows] += sums
+            found = ((rows, total[rows]) for rows in _pieces(self.n_rows))
+        return ((slice(self.start + rows.start, self.start + rows.stop), sums) for rows, sums in found)
 
 
 def _bands_of(indices: ndarray, offsets: ndarray) -> Iterator[_Band]:
@@ -123,11 +136,19 @@ def _bands_of(indices: ndarray, offsets: ndarray) -> Iterator[_Band]:
         n_blocks, first, last = _blocks(here, stop - start)
         bounds = np.linspace(first, last, n_blocks + 1).astype(int).tolist()
         parts = _between(bounds, here, np.diff(offsets[start : stop + 1]))
-        blocks = (
-            _Block(slice(*ends), torch.from_numpy(here[inner] - here.dtype.type(ends[0])), torch.from_numpy(starts))
+        blocks = [
+            _Block(slice(*ends), list(_pieces_of(here[inner] - here.dtype.type(ends[0]), starts)))
             for ends, (inner, starts) in zip(itertools.pairwise(bounds), parts, strict=True)
-        )
-        yield _Band(start, list(blocks))
+        ]
+        yield _Band(start, stop - start, blocks)
+
+
+def _pieces_of(indices: ndarray, offsets: ndarray) -> Iterator[_Piece]:
+    """Compressed rows, so few at a time that their sums are still in the cache when they are read."""
+    for rows in _pieces(len(offsets) - 1):
+        bounds = offsets[rows.start : rows.stop + 1]
+        here = indices[bounds[0] : bounds[-1]]
+        yield _Piece(rows, torch.from_numpy(here), torch.from_numpy(bounds - bounds[0]))
 
 
 def _rows_of(indices: ndarray, offsets: ndarray) -> Iterator[tuple[int, int]]:
@@ -312,11 +333,14 @@ def _mean_layer_by_strips(
 ) -> Tensor:
     """The same of a large graph, a strip of all vectors after the other, so that a cache holds those of a block.
 
-    From hop to hop goes y = D^-1/2 x: a hop counts neighbours, D^-1 C y, and where y is coarse no weight is rounded.
+    From hop to hop goes y = D^-1/2 x: a hop counts neighbours, D^-1 C y. Where y is coarse D^-1 may be rounded with
+    it: the mean is still that of a symmetric matrix.
     """
     if not n_layers:
         return x.clone()
     root, n, mean = adj.root, n_layers + include_ego, spare.empty_like(x)
+    inverse = root.square()
+    rounded = inverse.to(dtype)
     for strip in _strips(x.shape[1], dtype):
         own, *turns = (spare.empty_like(x[:, strip], dtype) for _ in range(min(n_layers, 3)))
         for rows in _pieces(len(x)):
@@ -325,11 +349,15 @@ def _mean_layer_by_strips(
         for hop in range(n_layers - 1):
             after = turns[hop % 2]
             for rows, sums in adj.counted(y):
-                after[rows] = sums.mul_(root[rows].square()).add_(own[rows].to(sums.dtype))
+                if sums.dtype == dtype:
+                    torch.addcmul(own[rows], sums, rounded[rows], out=after[rows])
+                else:
+                    after[rows] = sums.mul_(inverse[rows]).add_(own[rows].to(sums.dtype))
             y = after
         for rows, sums in adj.counted(y):
-            sums.mul_(root[rows] / n)
-            mean[rows, strip] = sums.add_(x[rows, strip], alpha=1 / n) if include_ego else sums
+            torch.mul(sums, root[rows] / n, out=mean[rows, strip])
+            if include_ego:
+                mean[rows, strip].add_(x[rows, strip], alpha=1 / n)
     return mean
 
 

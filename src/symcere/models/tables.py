@@ -34,6 +34,7 @@ class Rows:
         shard: Where several workers own rows each, and `matrix` is what this one owns: any rows are read all the
             same, and sent by who owns them.
         spare: Where memory to gather in is taken from; new if left out.
+        n_batches: How many batches are about to read rows; squares of rows are counted where these are many.
 
     Example:
         >>> table = torch.nn.Parameter(torch.ones(3, 1))
@@ -50,8 +51,9 @@ class Rows:
         matrix: Float[Tensor, "nodes dim"],
         shard: Shard | None = None,
         spare: Spare | None = None,
+        n_batches: int = 1,
     ) -> None:
-        self.shard, self._spare = shard, spare or Spare()
+        self.shard, self._spare, self.n_batches = shard, spare or Spare(), n_batches
         self.matrix, self._values = matrix, matrix.detach()
         self._asks = torch.zeros((), requires_grad=True, device=matrix.device)  # makes autograd call `backward`
 
@@ -60,10 +62,31 @@ class Rows:
         """Sum of the gradients of what was read."""
         return self._spare.empty_like(self._values).zero_()
 
+    @functools.cached_property
+    def half_squares(self) -> Float[Tensor, " nodes"]:
+        """Half the squared length of each row."""
+        squares: Tensor = torch.linalg.vector_norm(self._values, dim=1).square_()
+        return squares.div_(2)
+
+    @functools.cached_property
+    def counted(self) -> Float[Tensor, " nodes"]:
+        """How often half the square of each row counts in the loss."""
+        return self._values.new_zeros(len(self._values))
+
     @property
     def was_read(self) -> bool:
-        """Whether anything was gathered."""
-        return "gathered" in self.__dict__
+        """Whether there is a gradient to be sent back."""
+        return not self.__dict__.keys().isdisjoint(("gathered", "counted"))
+
+    def gradient(self) -> Float[Tensor, "nodes dim"]:
+        """The gradient of all rows: what was gathered, and of the squares that were counted."""
+        if "counted" in self.__dict__:
+            times = self.__dict__.pop("counted")[:, None]
+            if "gathered" in self.__dict__:
+                self.gathered.addcmul_(self._values, times)
+            else:
+                self.gathered = torch.mul(self._values, times, out=self._spare.empty_like(self._values))
+        return self.gathered
 
     def __getitem__(self, node: Int[Tensor, " some"]) -> Float[Tensor, "some dim"]:
         """Its rows at `node`."""
@@ -78,19 +101,19 @@ class Rows:
         rows: Tensor = _Read.apply(self._asks, self, node)  # type: ignore[no-untyped-call]
         return rows
 
-    def add_all(self, grad: Float[Tensor, "nodes dim"]) -> None:
-        """Add a gradient of all rows; it is kept as it is, not copied, where it is the first."""
-        if self.was_read:
-            self.gathered += grad
-        else:
-            self.gathered = grad
-
     def add(self, node: Int[Tensor, " some"], grad: Float[Tensor, "some dim"]) -> None:
         """Add the gradient of rows that were read."""
         if grad.is_cuda:  # index_add_ has no fixed order there
             self.gathered.index_put_((node,), grad, accumulate=True)
         else:
             self.gathered.index_add_(0, node, grad)
+
+    def count(self, node: Int[Tensor, " some"], times: Float[Tensor, ""]) -> None:
+        """Let half the square of each of these rows count so often more."""
+        if times.is_cuda:
+            self.counted.index_put_((node,), times, accumulate=True)
+        else:
+            self.counted.index_add_(0, node, times.expand(len(node)))
 
 
 def bpr_of_nodes(table: Table, triples: Int[Tensor, "3 batch"]) -> Float[Tensor, ""]:
@@ -111,7 +134,7 @@ def bpr_of_nodes(table: Table, triples: Int[Tensor, "3 batch"]) -> Float[Tensor,
 
 
 def l2_of_nodes(table: Table, nodes: Int[Tensor, "roles batch"]) -> Float[Tensor, ""]:
-    """`l2` of rows of a matrix; where more are asked for than there are, each is squared once and counted.
+    """`l2` of rows of a matrix; where a step asks for half of them or more, each is squared once and counted.
 
     Args:
         table: The matrix.
@@ -121,7 +144,7 @@ def l2_of_nodes(table: Table, nodes: Int[Tensor, "roles batch"]) -> Float[Tensor
         sum of |x|^2 / (2 batch).
     """
     node = nodes.flatten()
-    if isinstance(table, Rows) and table.shard is None and len(node) > len(table.matrix):
+    if isinstance(table, Rows) and table.shard is None and 2 * len(node) * table.n_batches > len(table.matrix):
         counted: Tensor = _CountedSquares.apply(table._asks, table, node, 1 / nodes.shape[1])  # type: ignore[no-untyped-call]
         return counted
     return l2(table[node]) * len(nodes)
@@ -134,11 +157,11 @@ def send_back(tables: Sequence[Rows]) -> None:
         if not rows.was_read:
             continue
         if rows.matrix.is_leaf and rows.matrix.grad is None:  # autograd would add it to a copy
-            rows.matrix.grad = rows.gathered
+            rows.matrix.grad = rows.gradient()
         else:
             left.append(rows)
     if left:
-        torch.autograd.backward([rows.matrix for rows in left], [rows.gathered for rows in left])
+        torch.autograd.backward([rows.matrix for rows in left], [rows.gradient() for rows in left])
 
 
 class _ReadSharded(torch.autograd.Function):
@@ -164,14 +187,12 @@ class _CountedSquares(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, asks: Tensor, table: Rows, node: Tensor, weight: float) -> Tensor:  # noqa: ARG004
-        values = table._values
-        times = torch.bincount(node, minlength=len(values)).to(values.dtype).mul_(weight)
-        ctx.table, ctx.slope = table, values * times[:, None]
-        return torch.dot(values.flatten(), ctx.slope.flatten()).div_(2)
+        ctx.table, ctx.node, ctx.weight = table, node, weight
+        return table.half_squares.index_select(0, node).sum().mul_(weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None]:
-        ctx.table.add_all(ctx.slope.mul_(grads[0]))
+        ctx.table.count(ctx.node, grads[0] * ctx.weight)
         return None, None, None, None
 
 

@@ -404,7 +404,7 @@ def _check_finite(step: Mapping[str, float], epoch: int, checkpoint: Path | None
 def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float], spare: Spare) -> dict[str, float]:
     """Gradients of the mean loss over batches that share their tables; returns what a step showed."""
     shard = model.shard if isinstance(model, ShardedSymcere) else None
-    tables = [Rows(table, shard, spare) for table in model.tables()]
+    tables = [Rows(table, shard, spare, len(group)) for table in model.tables()]
     shown = []
     for batch in group:
         terms = model.terms(batch.user, batch.item, batch.negative, batch.known, tables)
