@@ -32,6 +32,7 @@ from symcere.text.cache import VectorCache
 from symcere.text.corpus import Corpus, corpus_of
 from symcere.text.encoders import TextVectors
 from symcere.text.sentence import SentenceEncoder
+from symcere.training.tuning import valid_ndcg
 
 DATASETS = {
     "Musical Instruments": ("amazon-2014/reviews_Musical_Instruments_5.json.gz", 5),
@@ -128,16 +129,12 @@ def ranking(data: Path, seeds: int, names: Sequence[str], cache: Path, only: Seq
                 text = sc.encode_reviews(split.train, *make(), cache=cache)
                 if label.endswith("shuffled"):
                     text = text.shuffled(seed)
-                valid: list[float] = []
-                model = sc.fit(
-                    split.train, text, valid=split.valid, seed=seed, on_epoch=lambda e, v=valid: v.append(e.best_ndcg)
-                )
+                model = sc.fit(split.train, text, valid=split.valid, seed=seed)
+                valid = valid_ndcg(model, split.train, split.valid)
                 test = sc.compare({"symcere": model}, split, [sc.ndcg(10)]).mean("symcere", "ndcg@10")
-                found.setdefault((label, name), []).append((valid[-1], test))
-                print(
-                    json.dumps({"dataset": name, "seed": seed, "encoder": label, "valid": valid[-1], "test": test}),
-                    flush=True,
-                )
+                found.setdefault((label, name), []).append((valid, test))
+                told = {"dataset": name, "seed": seed, "encoder": label, "valid": valid, "test": test}
+                print(json.dumps(told), flush=True)
     print(f"| encoder | {' | '.join(names)} | mean |")
     print("|---|" + "---:|" * (len(names) + 1))
     for label in rows:
