@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 from safetensors.numpy import save
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, csr_matrix, diags_array
 
 from symcere.errors import DataError
 from symcere.manifest import digest, digest_array
@@ -23,6 +23,7 @@ from symcere.text.deletion import Bag
 from symcere.text.encoders import OnProgress, TextEncoder
 from symcere.text.lift import lift_weights, of_some_users
 from symcere.text.svd import term_directions
+from symcere.text.vocabulary import count_terms
 from symcere.text.words import terms_of, words
 
 FITTED_ON = 100_000
@@ -111,21 +112,22 @@ class FittedTfidf:
     @cached_property
     def parts(self) -> "_Parts":
         """What is learned, once."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 
         texts, pairs = self._sample()
-        vectorizer = TfidfVectorizer(
-            sublinear_tf=True, min_df=2, max_df=0.5, ngram_range=(1, 2), max_features=self.max_terms,
-            tokenizer=words, token_pattern=None, lowercase=False, dtype=np.float32,
-        )  # fmt: skip
-        try:
-            weights = vectorizer.fit_transform(texts)
-        except ValueError as error:
+        terms, counts = count_terms(texts, most=self.max_terms)
+        if not terms:
             raise DataError(
                 f"TF-IDF needs a word that occurs in at least two of the {len(self.corpus.review):,} train "
-                f"texts, and not in half of them; there is none ({error}). Check the text column, or use --encoder "
-                "sentence."
-            ) from error
+                "texts, and not in half of them; there is none. Check the text column, or use --encoder sentence."
+            )
+        weighting = TfidfTransformer(sublinear_tf=True)
+        weights = weighting.fit_transform(csr_matrix(counts))
+        vectorizer = TfidfVectorizer(
+            sublinear_tf=True, ngram_range=(1, 2), vocabulary=dict(zip(terms, range(len(terms)), strict=True)),
+            tokenizer=words, token_pattern=None, lowercase=False, dtype=np.float32,
+        )  # fmt: skip
+        vectorizer.idf_ = weighting.idf_
         if pairs:
             lift = lift_weights(csr_array(weights), *pairs)
             vectorizer.idf_ = vectorizer.idf_ * lift
