@@ -1,9 +1,8 @@
 """The report of a run as Markdown and as one self-contained HTML page."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +183,7 @@ def _context(page: Page) -> dict[str, Any]:
     }
 
 
-@functools.cache
+@cache
 def template(name: str, *, escape: bool, package: str = "evaluation") -> jinja2.Template:
     """A template beside the modules of a package; an unknown name in it is an error, `cell` makes text fit a cell."""
     folder = Path(__file__).parent.parent / package

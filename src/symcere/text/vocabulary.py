@@ -112,6 +112,6 @@ def _occurrences(texts: Sequence[str], index: dict[str, int]) -> tuple[ndarray, 
 
 def _joined(column: list[ndarray]) -> ndarray:
     """All of it as one, whose parts are let go of."""
-    whole = np.concatenate([np.empty(0, dtype=np.int64 if not column else column[0].dtype), *column])
+    whole = np.concatenate(column or [np.empty(0, dtype=np.int64)])
     column.clear()
     return whole
