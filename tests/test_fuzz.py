@@ -125,6 +125,14 @@ def test_mutated_vectors_raise_nothing_but_a_data_error(tmp_path, file):
         assert str(error)  # noqa: PT017
 
 
+def test_vectors_in_a_parquet_file_without_any_part_are_a_data_error(tmp_path, monkeypatch):
+    """What a damaged file may say of itself: found above."""
+    VECTORS.write_parquet(tmp_path / "v.parquet")
+    monkeypatch.setattr("symcere.text.precomputed.parquet_frames", lambda *more: iter(()))
+    with pytest.raises(sc.DataError, match="holds no rows"):
+        FileVectors(tmp_path / "v.parquet", sc.split_random(sc.anchoring_world(8, 6, 3).reviews).train)
+
+
 @_QUICK
 @given(st.binary(max_size=300), st.sampled_from([b"", b"{", b"PAR1", b"\x1f\x8b", b"<Author>", *SEEDS]))
 def test_random_bytes_raise_nothing_but_a_data_error(tmp_path, raw, start):

@@ -135,13 +135,13 @@ class FileVectors:
     def _keys(self) -> pl.DataFrame:
         if self.path.suffix == ".parquet":
             names = [name for name in self._schema if name in ("user_id", "item_id")]
-            return pl.concat(parquet_frames(self.path, names))
+            return _ids_of(self.path, names)
         beside = _beside(self.path)
         try:
             keys = (
                 pl.read_csv(beside, infer_schema=False)
                 if beside.suffix == ".csv"
-                else pl.concat(parquet_frames(beside, list(parquet_schema(beside))))
+                else _ids_of(beside, list(parquet_schema(beside)))
             )
         except (*POLARS_ERRORS, OSError) as error:
             raise DataError(f"{self.path}: its ids cannot be read ({first_line(error)}).") from error
@@ -218,6 +218,14 @@ def precomputed(path: str | Path, *, text_dim: int = 256) -> PrecomputedEncoder:
     if path.suffix == ".npy":
         _beside(path)
     return PrecomputedEncoder(str(path), conditioning=Conditioning("whiten", text_dim))
+
+
+def _ids_of(path: Path, names: list[str]) -> pl.DataFrame:
+    """Columns of a Parquet file; one that is damaged may say that it has no part at all."""
+    frames = list(parquet_frames(path, names))
+    if not frames:
+        raise DataError(f"{path} holds no rows.")
+    return pl.concat(frames)
 
 
 def _beside(path: Path) -> Path:
