@@ -1,6 +1,7 @@
 """The texts that encoders see: cleaned, distinct ones once, the same in every order; and what counts as a word."""
 
 import itertools
+import re
 
 import numpy as np
 import polars as pl
@@ -67,6 +68,12 @@ def test_a_part_of_a_review_is_read(part, expected):
 )
 def test_words_of_many_languages(text, expected):
     assert words(text) == expected
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_words_of_ascii_are_those_of_any_text(text):
+    assert words(text) == re.findall(r"\w+", text.lower())
+    assert words(text + " é") == [*words(text), "e"]
 
 
 def test_bags_equal_a_loop():

@@ -107,7 +107,7 @@ def test_the_distilled_encoder_is_ridge_regression_on_bags_of_words():
     table = teach(corpus, len(texts), Teacher())
     texts = corpus.take(slice(None))
     words, pairs = (matrix.toarray().astype(np.float64) for matrix in table.bags(texts))
-    prior = Teacher().encode(table.bags.vocabulary).astype(np.float16).astype(np.float64)
+    prior = Teacher().encode(table.bags.words).astype(np.float16).astype(np.float64)
     prior -= prior.mean(0)
     prior /= np.sqrt(np.square(words @ prior).sum(1).mean())
     x = np.concatenate([words, np.sqrt(0.3) * pairs, words @ prior], axis=1)
@@ -129,9 +129,9 @@ def test_a_word_that_the_sample_lacks_has_the_teachers_prior():
     word = max(starts, key=starts.get)  # the sample ends where the first text with this word stands
     first = starts[word]
     table = teach(corpus, first, Teacher())
-    row = table.word[table.bags.vocabulary.index(word)]
+    row = table.word[table.bags.words.index(word)]
     own, others = Teacher().encode([word])[0], Teacher().encode(["gasket", "leather", "valve"])
-    centre = Teacher().encode(table.bags.vocabulary).mean(0)
+    centre = Teacher().encode(table.bags.words).mean(0)
     assert first > 5
     assert row @ (own - centre) > max(row @ (other - centre) for other in others)
 

@@ -13,14 +13,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 from safetensors import SafetensorError
-from safetensors.numpy import save
 from scipy.sparse import csr_array
 
 from symcere.errors import BundleError, ConfigError, DataError
 from symcere.ids import IdMap
 from symcere.index.search import Index
 from symcere.manifest import new_folder, read_manifest
-from symcere.mapped import map_tensors
+from symcere.mapped import map_tensors, write_tensors
 from symcere.ranking import Hidden, hidden_of, rank, top_k
 from symcere.towers import Towers
 
@@ -195,17 +194,14 @@ class Recommender(Scored):
             "seen_indptr": self.seen.indptr.astype(np.int64),
             "seen_indices": self.seen.indices.astype(np.int32),
         }
-        raw = {
-            "model.safetensors": save(tensors),
-            "ids.json": json.dumps({"users": self.users.ids, "items": self.items.ids}).encode(),
-        }
-        if self.towers:
-            raw["towers.safetensors"] = save(self.towers.tensors)
         score = {"temperature": self.temperature, "popularity_weight": self.popularity_weight}
         fields = {"format": FORMAT, "score": score, "towers": self.towers and self.towers.about}
         with new_folder(Path(folder), None, fields) as temporary:
-            for name, content in raw.items():
-                (temporary / name).write_bytes(content)
+            write_tensors(temporary / "model.safetensors", tensors)
+            if self.towers:
+                write_tensors(temporary / "towers.safetensors", self.towers.tensors)
+            ids = json.dumps({"users": self.users.ids, "items": self.items.ids})
+            (temporary / "ids.json").write_text(ids, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

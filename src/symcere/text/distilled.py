@@ -21,17 +21,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from symcere.errors import DataError
 from symcere.manifest import digest, new_folder, read_manifest
+from symcere.mapped import write_tensors
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import WHITENED, Conditioning
 from symcere.text.corpus import Corpus, blocks, corpus_of
 from symcere.text.deletion import Bag
 from symcere.text.encoders import FittedEncoder, OnProgress, Progress, TextEncoder, TextVectors
 from symcere.text.sentence import SentenceEncoder
-from symcere.text.words import Bags, count_words, terms_of
+from symcere.text.words import Bags, Vocabulary, count_words, terms_of
 
 W_PAIRS = 0.3
 W_PRIOR = 1.0
@@ -167,8 +168,8 @@ class WordVectors:
             "word": self.word, "pair": self.pair, "mean": self.mean, "idf": self.bags.idf, "pairs": self.bags.pairs,
             "pair_idf": self.bags.pair_idf,
         }  # fmt: skip
-        (folder / "vectors.safetensors").write_bytes(save(tensors))
-        about = {"vocabulary": self.bags.vocabulary, "ridge": self.ridge, "agreement": self.agreement}
+        write_tensors(folder / "vectors.safetensors", tensors)
+        about = {"vocabulary": self.bags.words, "ridge": self.ridge, "agreement": self.agreement}
         (folder / "vocabulary.json").write_text(json.dumps(about), encoding="utf-8")
 
     @classmethod
@@ -219,7 +220,7 @@ def teach(
         return out
 
     target = read(sample, "teacher reads")
-    prior = read(bags.vocabulary, "teacher's words")
+    prior = read(bags.words, "teacher's words")
     if on_progress:
         on_progress(Progress("learning", 0, len(sample), 0.0))
     prior -= prior.mean(0)
@@ -279,7 +280,7 @@ def _vocabulary(corpus: Corpus, sample: Sequence[str]) -> Bags:
             "texts; there is none. Check the text column, or use --encoder sentence."
         )
     idf = np.log((1 + n) / (1 + np.array([counted[word] for word in vocabulary]))).astype(np.float32)
-    words_only = Bags(vocabulary, idf, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+    words_only = Vocabulary(vocabulary, np.empty(0, dtype=np.int64))
     pair, text = words_only.pairs_of(*words_only.ids(sample))
     seen = Counter(np.unique(np.stack([pair, text]), axis=1)[0].tolist())
     pairs = np.array(sorted(_most_frequent(seen, _MAX_PAIRS)), dtype=np.int64)

@@ -13,12 +13,14 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 from numpy import ndarray
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from symcere import rng
 from symcere.data.dataset import Dataset
 from symcere.errors import DataError
+from symcere.heap import give_back
 from symcere.manifest import code_digest, digest, new_folder, read_manifest
+from symcere.mapped import write_tensors
 from symcere.text.cache import VectorCache
 from symcere.text.conditioning import SAMPLE, Affine, fit_conditioning
 from symcere.text.corpus import Corpus, Part, blocks, corpus_of
@@ -124,16 +126,16 @@ class TextFeatures:
 
     def save(self, folder: Path) -> None:
         """Write the features into an existing folder, as safetensors, .npy and JSON."""
-        (folder / "features.safetensors").write_bytes(save({"user": self.user, "item": self.item}))
+        write_tensors(folder / "features.safetensors", {"user": self.user, "item": self.item})
         for number, own in enumerate(self.own):
             np.save(folder / f"own{number}.npy", own.vectors)
             shares = {"user_share": own.user_share, "item_share": own.item_share}
-            (folder / f"own{number}.safetensors").write_bytes(save(shares))
+            write_tensors(folder / f"own{number}.safetensors", shares)
         conditioned = [number for number, affine in enumerate(self.affines) if affine]
         for number in conditioned:
             affine = self.affines[number]
             assert affine is not None  # it is among those conditioned
-            (folder / f"affine{number}.safetensors").write_bytes(save({"mean": affine.mean, "matrix": affine.matrix}))
+            write_tensors(folder / f"affine{number}.safetensors", {"mean": affine.mean, "matrix": affine.matrix})
         about = {
             "encoder": self.encoder,
             "fingerprint": self.fingerprint,
@@ -279,6 +281,8 @@ def _encoded(
     block.key = digest(block.key, corpus.part)
     if leave_one_out:
         block.own = _own(train, encoder.vectors(known, corpus, store, None), weight, block)
+    del vectors
+    give_back()
     return block
 
 

@@ -10,11 +10,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from safetensors.numpy import save
 
 from symcere.data.dataset import Dataset, Side
 from symcere.errors import ConfigError
-from symcere.mapped import map_tensors
+from symcere.mapped import map_tensors, write_tensors
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import Affine
 from symcere.text.corpus import Corpus, Part, corpus_of
@@ -171,7 +170,7 @@ class Reader:
             tensors = {"weight": block.weight}
             if block.affine:
                 tensors |= {"mean": block.affine.mean, "matrix": block.affine.matrix}
-            (inner / "block.safetensors").write_bytes(save(tensors))
+            write_tensors(inner / "block.safetensors", tensors)
         (folder / "reader.json").write_text(json.dumps(about), encoding="utf-8")
 
     @classmethod

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
-from safetensors.numpy import save
-from scipy.sparse import csr_array, csr_matrix, diags_array
+from scipy.sparse import csr_array, diags_array
 
 from symcere.errors import DataError
+from symcere.heap import give_back
 from symcere.manifest import digest, digest_array
-from symcere.mapped import map_tensors
+from symcere.mapped import map_tensors, write_tensors
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import AS_IS, Conditioning
 from symcere.text.corpus import Corpus
@@ -24,7 +24,7 @@ from symcere.text.encoders import OnProgress, TextEncoder
 from symcere.text.lift import lift_weights, of_some_users
 from symcere.text.svd import term_directions
 from symcere.text.vocabulary import count_terms
-from symcere.text.words import terms_of, words
+from symcere.text.words import Vocabulary, terms_of
 
 FITTED_ON = 100_000
 """Reviews at most that terms and SVD are learned from: a random sample of the train texts, or of whole users."""
@@ -82,17 +82,15 @@ class TfidfEncoder(TextEncoder):
 
 
 class _Parts(NamedTuple):
-    """Terms, the vector of each, and the weights of the texts learned from, which need not be read twice.
+    """The vector of each term, and the weights of the texts learned from, which need not be read twice.
 
     Args:
-        vectorizer: Counts and weighs terms.
-        rows: Vector of each term.
+        table: The terms and their vectors.
         weights: Terms of the texts learned from.
         row_of: Row of each of these, unless there are many.
     """
 
-    vectorizer: Any
-    rows: Float[ndarray, "terms text_dim"]
+    table: "TermVectors"
     weights: csr_array
     row_of: dict[str, int]
 
@@ -112,8 +110,6 @@ class FittedTfidf:
     @cached_property
     def parts(self) -> "_Parts":
         """What is learned, once."""
-        from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
-
         texts, pairs = self._sample()
         terms, counts = count_terms(texts, most=self.max_terms)
         if not terms:
@@ -121,23 +117,18 @@ class FittedTfidf:
                 f"TF-IDF needs a word that occurs in at least two of the {len(self.corpus.review):,} train "
                 "texts, and not in half of them; there is none. Check the text column, or use --encoder sentence."
             )
-        weighting = TfidfTransformer(sublinear_tf=True)
-        weights = weighting.fit_transform(csr_matrix(counts))
-        vectorizer = TfidfVectorizer(
-            sublinear_tf=True, ngram_range=(1, 2), vocabulary=dict(zip(terms, range(len(terms)), strict=True)),
-            tokenizer=words, token_pattern=None, lowercase=False, dtype=np.float32,
-        )  # fmt: skip
-        vectorizer.idf_ = weighting.idf_
+        n_texts = np.bincount(counts.indices, minlength=len(terms)).astype(np.float32)
+        idf = np.log((np.float32(len(texts)) + 1) / (n_texts + 1)) + 1
+        weights = _weighed(counts, idf)
         if pairs:
-            lift = lift_weights(csr_array(weights), *pairs)
-            vectorizer.idf_ = vectorizer.idf_ * lift
-            weights = weights @ diags_array(lift)
-        weights = csr_array(weights)
-        n = max(1, min(self.text_dim, min(weights.shape) - 1))
-        rows = term_directions(weights, n)
+            lift = lift_weights(weights, *pairs)
+            idf *= lift
+            weights = csr_array(weights @ diags_array(lift))
+        table = TermVectors(terms, idf, term_directions(weights, max(1, min(self.text_dim, min(weights.shape) - 1))))
+        give_back()
         if len(self.corpus.review) > FITTED_ON:  # those learned from are but some
-            return _Parts(vectorizer, rows, weights[:0], {})
-        return _Parts(vectorizer, rows, weights, {text: row for row, text in enumerate(texts)})
+            return _Parts(table, weights[:0], {})
+        return _Parts(table, weights, {text: row for row, text in enumerate(texts)})
 
     def _sample(self) -> tuple[list[str], tuple[ndarray, ndarray] | None]:
         """Texts to learn from, in an order that no file decides; with their users and items where these matter."""
@@ -152,21 +143,19 @@ class FittedTfidf:
 
     def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
         """Unit vectors of `texts`; a text without a known word gets a zero vector."""
-        vectorizer, rows, weights, row_of = self.parts
+        table, weights, row_of = self.parts
         row = np.array([row_of.get(text, -1) for text in texts], dtype=np.int64)
-        vectors, old, new = np.empty((len(texts), rows.shape[1]), dtype=np.float32), row >= 0, np.flatnonzero(row < 0)
-        vectors[old] = weights[row[old]] @ rows
+        old, new = np.flatnonzero(row >= 0), np.flatnonzero(row < 0)
+        vectors = np.empty((len(texts), table.rows.shape[1]), dtype=np.float32)
+        vectors[old] = weights[row[old]] @ table.rows
         if len(new):
-            vectors[new] = vectorizer.transform([texts[at] for at in new.tolist()]) @ rows
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)
+            vectors[new] = table.weights([texts[at] for at in new.tolist()]) @ table.rows
+        return _unit(vectors)
 
-    @cached_property
+    @property
     def table(self) -> "TermVectors":
         """The vector of each term, which is all that reading needs."""
-        vectorizer, rows, *_ = self.parts
-        terms = tuple(sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__))
-        return TermVectors(terms, vectorizer.idf_.astype(np.float32), rows)
+        return self.parts.table
 
     def bag(self, texts: Sequence[str]) -> Bag:
         """`texts` as sums over their terms, of which some can be left out."""
@@ -175,7 +164,7 @@ class FittedTfidf:
 
 @dataclass(frozen=True, eq=False)
 class TermVectors:
-    """TF-IDF and SVD as rows to sum: no scikit-learn is needed to read.
+    """TF-IDF and SVD as rows to sum.
 
     Args:
         terms: Words, and pairs of words with a blank between.
@@ -189,27 +178,33 @@ class TermVectors:
 
     def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
         """Unit vectors of `texts`; a text without a known word gets a zero vector."""
-        return self.bag(texts).whole()
+        return _unit(self.weights(texts) @ self.rows)
+
+    def weights(self, texts: Sequence[str]) -> csr_array:
+        """Weight of each term of `texts`, rows of unit length."""
+        known, of_word, of_pair = self._vocabulary
+        word, text, pair, pair_text = known.found_in(texts)
+        term, text = np.append(of_word[word], of_pair[pair]), np.append(text, pair_text)
+        key, count = np.unique((text * len(self.terms) + term)[term >= 0], return_counts=True)
+        text, term = np.divmod(key, len(self.terms))
+        offsets = np.searchsorted(text, np.arange(len(texts) + 1))
+        return _weighed(csr_array((count.astype(np.float32), term, offsets), (len(texts), len(self.terms))), self.idf)
 
     def bag(self, texts: Sequence[str]) -> Bag:
         """`texts` as sums over their terms, of which some can be left out."""
         terms = terms_of(texts)
-        vocabulary, size = terms.vocabulary, len(terms.vocabulary) + 1
-        key, which = np.unique(terms.first * size + terms.second + 1, return_inverse=True)
-        names = (
-            f"{vocabulary[first]} {vocabulary[second - 1]}" if second else vocabulary[first]
-            for first, second in zip((key // size).tolist(), (key % size).tolist(), strict=True)
-        )
-        row = np.array([self._index.get(name, -1) for name in names], dtype=np.int64)[which]
+        known, of_word, of_pair = self._vocabulary
+        word, pair = known.rows_of(terms)
+        row = np.where(word >= 0, np.append(of_word, -1)[word], np.append(of_pair, -1)[pair])
         return Bag.of(len(texts), terms, [(row, (1 + np.log(terms.count)) * self.idf[row], self.rows)])
 
     @cached_property
-    def _index(self) -> dict[str, int]:
-        return {term: row for row, term in enumerate(self.terms)}
+    def _vocabulary(self) -> tuple[Vocabulary, Int[ndarray, " words"], Int[ndarray, " pairs"]]:
+        return Vocabulary.of(self.terms)
 
     def save(self, folder: Path) -> None:
         """Write the rows into an existing folder, as safetensors and JSON."""
-        (folder / "terms.safetensors").write_bytes(save({"idf": self.idf, "rows": self.rows}))
+        write_tensors(folder / "terms.safetensors", {"idf": self.idf, "rows": self.rows})
         (folder / "terms.json").write_text(json.dumps(self.terms), encoding="utf-8")
 
     @classmethod
@@ -234,3 +229,17 @@ def lift_encoder(text_dim: int = TfidfEncoder.text_dim) -> TfidfEncoder:
         The encoder; it learns from the pairs of train as well as from its texts.
     """
     return TfidfEncoder(text_dim, lifted=True)
+
+
+def _weighed(counts: csr_array, idf: Float[ndarray, " terms"]) -> csr_array:
+    """Weights of terms: (1 + log count) * idf, rows of unit length."""
+    values = (np.log(counts.data) + 1) * idf[counts.indices]
+    text = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    length = np.sqrt(np.bincount(text, values * values, minlength=counts.shape[0]))
+    return csr_array(((values / length[text]).astype(np.float32), counts.indices, counts.indptr), counts.shape)
+
+
+def _unit(vectors: Float[ndarray, "texts text_dim"]) -> Float[ndarray, "texts text_dim"]:
+    """Vectors of unit length, or zero where they were."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)

@@ -1,6 +1,5 @@
 """Terms worth keeping: words and pairs of neighbouring words of many texts, counted as integers."""
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy import ndarray
 from scipy.sparse import csr_array
 
-from symcere.text.words import words
+from symcere.text.words import numbered, numbering
 
 _SHIFT = 31  # bits of the second word of a pair
 _SECOND = (1 << _SHIFT) - 1
@@ -92,12 +91,7 @@ def _occurrences(texts: Sequence[str], index: dict[str, int]) -> tuple[ndarray, 
     """
     found: tuple[list[ndarray], ...] = ([], [], [], [])
     for start in range(0, len(texts), _TEXTS):
-        each = [
-            [index.setdefault(word, len(index)) for word in words(text)] for text in texts[start : start + _TEXTS]
-        ]
-        n = np.fromiter(map(len, each), dtype=np.int64, count=len(each))
-        word = np.fromiter(itertools.chain.from_iterable(each), dtype=np.int64, count=int(n.sum()))
-        text = np.repeat(np.arange(len(n)), n)
+        word, text = numbered(texts[start : start + _TEXTS], numbering(index))
         both = np.flatnonzero(text[:-1] == text[1:])
         pairs = (word[both] << _SHIFT) + word[both + 1] + 1
         for term, row in ((word << _SHIFT, text), (pairs, text[both])):

@@ -408,9 +408,9 @@ def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float
     shown = []
     for batch in group:
         terms = model.terms(batch.user, batch.item, batch.negative, batch.known, tables)
-        slopes = [term.new_full((), weights[name] / len(group)) for name, term in terms.items()]
-        torch.autograd.backward(list(terms.values()), slopes)
-        shown.append(torch.stack([term.detach() for term in terms.values()]))
+        values = torch.stack(list(terms.values()))
+        torch.autograd.backward(values @ values.new_tensor([weights[name] / len(group) for name in terms]))
+        shown.append(values.detach())
     send_back(tables)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     showed = torch.stack(shown).mean(0)
@@ -418,10 +418,10 @@ def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float
         norms = _shared(model, parameters, showed)
     else:
         norms = torch.stack([torch.linalg.vector_norm(parameter.grad) for parameter in parameters])
-    values = torch.cat([showed, norms]).tolist()  # one wait for the device
-    step = dict(zip(terms, values, strict=False))
+    told = torch.cat([showed, norms]).tolist()  # one wait for the device
+    step = dict(zip(terms, told, strict=False))
     step["loss"] = math.fsum(weights[name] * step[name] for name in terms)
-    step["grad_norm"] = math.hypot(*values[len(terms) :])
+    step["grad_norm"] = math.hypot(*told[len(terms) :])
     step["known_share"] = math.fsum(batch.known_share for batch in group) / len(group)
     return step
 
