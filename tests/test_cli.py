@@ -238,6 +238,18 @@ def test_recommend_and_similar_answer_from_a_run(finished, symcere):
     assert "Unknown user id 'nobody'" in err
 
 
+def test_a_finished_run_is_asked_without_loading_what_fits_it(finished):
+    folder, result, _ = finished
+    words = ["symcere", "recommend", str(folder), next(iter(result["recommendations"]))]
+    code = (
+        f"import sys; sys.argv = {words!r}; from symcere.cli.app import main\ntry: main()\nexcept SystemExit: pass\n"
+        "print({'torch', 'sklearn', 'scipy.stats'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert "Recommended to" in done.stdout
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
 @pytest.mark.parametrize("split", ["leave-last-out", "temporal"])
 def test_the_other_splits_run(file, symcere, tmp_path, split):
     code, out, err = symcere(

@@ -36,3 +36,14 @@ def test_help_does_not_load_torch():
 
 def test_importing_symcere_loads_nothing_heavy():
     assert not {"numpy", "torch", "polars"} & loaded("import symcere")
+
+
+def test_from_reviews_to_a_fitted_system_nothing_is_loaded_that_it_does_not_need():
+    code = (
+        "import symcere as sc\n"
+        "split = sc.split_random(sc.k_core(sc.anchoring_world(60, 30, 5).reviews, 2))\n"
+        "text = sc.encode_reviews(split.train, sc.lift_encoder(8))\n"
+        "settings = sc.SymcereSettings(dim=8, max_epochs=1)\n"
+        "sc.fit(split.train, text, valid=split.valid, settings=settings)"
+    )
+    assert not {"sympy", "sklearn", "pandas"} & loaded(code)  # each takes half a second to two

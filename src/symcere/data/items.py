@@ -15,6 +15,9 @@ from symcere.errors import ConfigError, DataError
 ITEMS = pl.Schema(dict.fromkeys(ITEM_COLUMNS, pl.String))
 """Columns of a table of items."""
 
+OF_A_RUN = "items.arrow"
+"""The file in the folder of a run that holds one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Items:

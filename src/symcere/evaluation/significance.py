@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import stats
 
 from symcere import rng
 from symcere.errors import ConfigError
@@ -75,8 +75,8 @@ def paired_tests(
             tests.append(PairedTest(float(mean[j]), float(mean[j]), float(mean[j]), 1.0, 1.0, n))
             continue
         constant = bool(np.ptp(d) == 0)  # the same non-zero difference everywhere: t is infinite
-        p_t = 0.0 if constant else float(stats.ttest_1samp(d, 0).pvalue)
-        p_wilcoxon = float(stats.wilcoxon(d).pvalue)
+        p_t = 0.0 if constant else float(scipy.stats.ttest_1samp(d, 0).pvalue)
+        p_wilcoxon = float(scipy.stats.wilcoxon(d).pvalue)
         tests.append(PairedTest(float(mean[j]), float(low[j]), float(high[j]), p_t, p_wilcoxon, n))
     return tests
 
@@ -143,8 +143,8 @@ def mean_test(differences: Sequence[Float[ndarray, " _"]], *, level: float = 0.9
     n = len(differences)
     mean = float(np.mean([d.mean() for d in differences]))
     error = float(np.sqrt(sum(d.var(ddof=1) / len(d) for d in differences if len(d) > 1))) / n
-    p = 2 * float(stats.norm.sf(abs(mean) / error)) if error else float(mean == 0)
-    half = float(stats.norm.ppf((1 + level) / 2)) * error
+    p = 2 * float(scipy.stats.norm.sf(abs(mean) / error)) if error else float(mean == 0)
+    half = float(scipy.stats.norm.ppf((1 + level) / 2)) * error
     return MeanTest(mean, mean - half, mean + half, p, n)
 
 
@@ -172,7 +172,7 @@ def gain_interval(
         return -1.0, -1.0
     spread = [a / mine - b / theirs for a, b in zip(own, base, strict=True)]
     error = float(np.sqrt(sum(d.var(ddof=1) / len(d) for d in spread if len(d) > 1))) / len(spread)
-    half = float(stats.norm.ppf((1 + level) / 2)) * error
+    half = float(scipy.stats.norm.ppf((1 + level) / 2)) * error
     return mine / theirs * math.exp(-half) - 1, mine / theirs * math.exp(half) - 1
 
 
@@ -240,7 +240,7 @@ def friedman(values: Float[ndarray, "datasets systems"]) -> Friedman:
     n, k = values.shape
     if n < 2 or k < 2:
         raise ConfigError(f"Friedman's test needs at least 2 data sets and 2 systems; found {n} and {k}. Add some.")
-    ranks = stats.rankdata(-values, axis=1)
+    ranks = scipy.stats.rankdata(-values, axis=1)
     spread = n * float(((ranks.mean(0) - (k + 1) / 2) ** 2).sum())
     total = float(((ranks - (k + 1) / 2) ** 2).sum())
     average = tuple(float(rank) for rank in ranks.mean(0))
@@ -249,8 +249,8 @@ def friedman(values: Float[ndarray, "datasets systems"]) -> Friedman:
     chi_square = n * (k - 1) * spread / total
     rest = n * (k - 1) - chi_square
     f = (n - 1) * chi_square / rest if rest > 1e-12 else np.inf
-    p_f = float(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
-    return Friedman(chi_square, float(stats.chi2.sf(chi_square, k - 1)), p_f, average, n)
+    p_f = float(scipy.stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
+    return Friedman(chi_square, float(scipy.stats.chi2.sf(chi_square, k - 1)), p_f, average, n)
 
 
 def nemenyi(n_systems: int, n_datasets: int, *, alpha: float = 0.05) -> float:
@@ -271,5 +271,5 @@ def nemenyi(n_systems: int, n_datasets: int, *, alpha: float = 0.05) -> float:
         >>> round(nemenyi(4, 14), 2)
         1.25
     """
-    q = float(stats.studentized_range.ppf(1 - alpha, n_systems, np.inf)) / np.sqrt(2)
+    q = float(scipy.stats.studentized_range.ppf(1 - alpha, n_systems, np.inf)) / np.sqrt(2)
     return float(q * np.sqrt(n_systems * (n_systems + 1) / (6 * n_datasets)))

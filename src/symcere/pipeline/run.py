@@ -12,6 +12,7 @@ from symcere import rng
 from symcere.data.arrow import write_arrow
 from symcere.data.dataset import Split
 from symcere.data.ingest import Ingestion
+from symcere.data.items import OF_A_RUN
 from symcere.errors import ConfigError
 from symcere.evaluation.compare import measure_test, report_of
 from symcere.evaluation.measures import standard_measures
@@ -22,9 +23,6 @@ from symcere.pipeline.stages import Encoding, Splitting, divide, fit_all, ingest
 from symcere.pipeline.systems import OURS, System
 from symcere.pipeline.workspace import Workspace
 from symcere.recommender import Recommender
-
-ITEMS = "items.arrow"
-"""Titles and categories, in the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -223,13 +221,13 @@ def _write(
     """Write the run's own artefacts beside its stages; the manifest last, so that it vouches for the others."""
     folder = workspace.folder
     model.save(folder / "model")
-    write_arrow(page.items.table, folder / ITEMS)
+    write_arrow(page.items.table, folder / OF_A_RUN)
     per_user = page.report.per_user
     write_file(folder / "per_user.csv", per_user.write_csv())
     write_file(folder / "results.json", json.dumps(summary, indent=2) + "\n")
     write_file(folder / "report.md", to_markdown(page))
     write_file(folder / "report.html", to_html(page))
-    written = ("per_user.csv", "results.json", "report.md", "report.html", "model/manifest.json", ITEMS)
+    written = ("per_user.csv", "results.json", "report.md", "report.html", "model/manifest.json", OF_A_RUN)
     manifest = {
         "symcere": VERSION,
         "command": page.command,
