@@ -15,13 +15,14 @@ CALLS = 20
 
 def first_calls(fn):
     """Check the first calls of a function as beartype does. jaxtyping hands over the signatures of what it wraps."""
-    strict, left = beartype(fn), CALLS
+    strict, left = None, CALLS
 
     @functools.wraps(fn)
     def check(*args, **kwargs):
-        nonlocal left
+        nonlocal strict, left
         if left:
             left -= 1
+            strict = strict or beartype(fn)  # made where it is called: most functions are not, in most processes
             return strict(*args, **kwargs)
         wrapped = sys._getframe(1).f_locals.get("fn")
         if wrapped is not None:

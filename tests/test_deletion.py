@@ -25,7 +25,7 @@ TEXTS = [
 
 def fitted(name):
     encoder = {"tfidf": sc.tfidf_encoder(5), "distilled": DistilledEncoder(teacher=TEACHER)}[name]
-    return encoder.fit(corpus_of(TEXTS))
+    return encoder.fit(corpus_of(TEXTS)).table
 
 
 def blanked(text, gone):

@@ -144,6 +144,17 @@ def test_a_distilled_encoder_is_kept_and_found_again(tmp_path, monkeypatch):
     np.testing.assert_array_equal(encoder.fit(corpus, cache).encode(TEXTS), first)
 
 
+def test_vectors_of_terms_are_kept_for_who_reads_and_not_for_who_encodes(tmp_path, monkeypatch):
+    corpus, cache = corpus_of(TEXTS), VectorCache(tmp_path)
+    fitted = sc.tfidf_encoder(4).fit(corpus, cache)
+    expected = fitted.encode(TEXTS)
+    assert not list(tmp_path.glob("encoder-*"))  # 77 MB of 50,000 terms
+    np.testing.assert_array_equal(fitted.table.rows, fitted.parts.table.rows)
+    monkeypatch.setattr("symcere.text.tfidf.term_directions", None)  # must not be learned again
+    found = sc.tfidf_encoder(4).fit(corpus, cache).table
+    np.testing.assert_allclose(found.encode(TEXTS), expected, atol=1e-6)
+
+
 def test_word_vectors_are_saved_and_loaded(tmp_path):
     table = teach(corpus_of(TEXTS), 7, Teacher())
     table.save(tmp_path)

@@ -347,10 +347,10 @@ def portable(fitted: FittedEncoder) -> FittedEncoder:
         value = getattr(fitted, learned)
         light = copy.copy(fitted)
         object.__setattr__(light, "corpus", corpus_of([]))
+        object.__setattr__(light, "cache", NO_CACHE)
         if isinstance(light, FittedDistilled):
             object.__setattr__(light, "on_progress", None)
             object.__setattr__(light, "teacher", None)
-            object.__setattr__(light, "cache", NO_CACHE)
         light.__dict__[learned] = value
         return light
     return fitted

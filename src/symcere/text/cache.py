@@ -9,17 +9,31 @@ and vectors are read through a memory map.
 import hashlib
 import json
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt64
 from numpy import ndarray
 from safetensors.numpy import save
 
-from symcere.manifest import write_file
+from symcere.manifest import new_folder, read_manifest, write_file
 
 _DTYPES = {"F16": np.float16, "F32": np.float32, "U64": np.uint64}
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """What can be kept in a folder."""
+
+    def save(self, folder: Path) -> None:
+        """Write it into an existing folder."""
+        ...
+
+
+Something = TypeVar("Something", bound=Kept)
 
 
 @dataclass(frozen=True)
@@ -37,8 +51,33 @@ class VectorCache:
         return Shelf(self.root / fingerprint[:32] if self.root else None)
 
     def folder(self, name: str) -> Path | None:
-        """Where something else that is made once may stand, such as an encoder."""
+        """Where something else that is made once may stand, such as a model."""
         return self.root / name if self.root else None
+
+    def kept(
+        self, fingerprint: str | None, load: Callable[[Path], Something], make: Callable[[], Something]
+    ) -> Something:
+        """What is costly to learn, such as the words of an encoder: found here, or learned now and kept.
+
+        Args:
+            fingerprint: Digest of all that decides it; None keeps nothing.
+            load: Reads it from a folder.
+            make: Learns it.
+
+        Returns:
+            It.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        folder = self.folder(f"encoder-{fingerprint[:32]}") if fingerprint else None
+        if not folder:
+            return make()
+        if not read_manifest(folder):
+            made = make()
+            with new_folder(folder, fingerprint, {}) as temporary:
+                made.save(temporary)
+        return load(folder)  # another process may have been quicker: one fingerprint, one encoder
 
 
 NO_CACHE = VectorCache(None)

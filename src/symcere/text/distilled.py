@@ -24,7 +24,7 @@ from numpy import ndarray
 from safetensors.numpy import load_file
 
 from symcere.errors import DataError
-from symcere.manifest import digest, new_folder, read_manifest
+from symcere.manifest import digest
 from symcere.mapped import write_tensors
 from symcere.text.cache import NO_CACHE, VectorCache
 from symcere.text.conditioning import WHITENED, Conditioning
@@ -106,23 +106,15 @@ class FittedDistilled:
     @cached_property
     def table(self) -> "WordVectors":
         """Its word vectors: from the cache, or taught now."""
-        folder = self.cache.folder(f"encoder-{self.fingerprint[:32]}") if self.fingerprint else None
-        if folder and read_manifest(folder):
-            return WordVectors.load(folder)
-        table = teach(self.corpus, self.n_sample, self.teacher, self.cache, self.on_progress)
-        if folder and self.fingerprint:
-            with new_folder(folder, self.fingerprint, {"agreement": table.agreement}) as temporary:
-                table.save(temporary)
-            return WordVectors.load(folder)  # another process may have been quicker: one encoder, one fingerprint
-        return table
+        return self.cache.kept(
+            self.fingerprint,
+            WordVectors.load,
+            lambda: teach(self.corpus, self.n_sample, self.teacher, self.cache, self.on_progress),
+        )
 
     def encode(self, texts: Sequence[str]) -> Float[ndarray, "texts text_dim"]:
         """Unit vectors of `texts`."""
         return self.table.encode(texts)
-
-    def bag(self, texts: Sequence[str]) -> Bag:
-        """`texts` as sums over their terms, of which some can be left out."""
-        return self.table.bag(texts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,11 +120,12 @@ class Reader:
             for part in parts:
                 corpus = corpus_of(known.review, part, (known.user, known.item))
                 fitted = encoder.fit(corpus, cache, on_progress)
+                reads = fitted.table if isinstance(fitted, FittedTfidf | FittedDistilled) else fitted
                 affine = features.affines[len(blocks)] if len(blocks) < len(features.affines) else None
                 begin = blocks[-1].columns.stop if blocks else 0
-                width = affine.matrix.shape[1] if affine else fitted.encode(corpus.take(slice(0, 1))).shape[1]
+                width = affine.matrix.shape[1] if affine else reads.encode(corpus.take(slice(0, 1))).shape[1]
                 weight = review_weights(corpus, weightings)
-                blocks.append(_Block(fitted, corpus, affine, slice(begin, begin + width), weight))
+                blocks.append(_Block(reads, corpus, affine, slice(begin, begin + width), weight))
         found, wanted = blocks[-1].columns.stop, features.user.shape[1]
         if found != wanted or len(blocks) != len(features.affines):
             raise ConfigError(
@@ -250,12 +251,10 @@ class Reader:
 
 def _save_encoder(encoder: Reads, folder: Path) -> str:
     """Write what an encoder needs to read; returns its kind."""
-    if isinstance(encoder, FittedTfidf | FittedDistilled):
-        encoder.table.save(folder)
-        return "tfidf" if isinstance(encoder, FittedTfidf) else "distilled"
-    if isinstance(encoder, FittedSentence):
-        encoder.save(folder)
-        return "sentence"
+    for kind, saved in (("tfidf", TermVectors), ("distilled", WordVectors), ("sentence", FittedSentence)):
+        if isinstance(encoder, saved):
+            encoder.save(folder)
+            return kind
     raise ConfigError(
         f"An encoder of the kind {type(encoder).__name__} cannot be written to a file. Encode with lift, tfidf, "
         "distilled or sentence to export a bundle."

@@ -60,7 +60,7 @@ class TfidfEncoder(TextEncoder):
 
         Args:
             corpus: Train texts only; of more than 100,000 a random sample is learned from.
-            cache: Not needed: learning takes seconds.
+            cache: Keeps the vectors of terms, where somebody asks for them.
             on_progress: Not called.
 
         Returns:
@@ -69,7 +69,7 @@ class TfidfEncoder(TextEncoder):
         Raises:
             DataError: If terms are to be lifted, and the corpus does not know its users and items.
         """
-        del cache, on_progress
+        del on_progress
         pairs: list[str] = []
         if self.lifted:
             if corpus.pairs is None:
@@ -78,7 +78,7 @@ class TfidfEncoder(TextEncoder):
             order = np.lexsort(written[::-1])
             pairs = [digest_array(side[order]) for side in written]
         fingerprint = digest(self.name, self.text_dim, self.max_terms, corpus.fingerprint, pairs, _VERSION)
-        return FittedTfidf(corpus, self.text_dim, self.max_terms, fingerprint, self.lifted)
+        return FittedTfidf(corpus, self.text_dim, self.max_terms, fingerprint, self.lifted, cache)
 
 
 class _Parts(NamedTuple):
@@ -104,6 +104,7 @@ class FittedTfidf:
     max_terms: int
     fingerprint: str
     lifted: bool = False
+    cache: VectorCache = NO_CACHE
     reach: int = 2**31
     half: bool = True
 
@@ -152,14 +153,10 @@ class FittedTfidf:
             vectors[new] = table.weights([texts[at] for at in new.tolist()]) @ table.rows
         return _unit(vectors)
 
-    @property
+    @cached_property
     def table(self) -> "TermVectors":
-        """The vector of each term, which is all that reading needs."""
-        return self.parts.table
-
-    def bag(self, texts: Sequence[str]) -> Bag:
-        """`texts` as sums over their terms, of which some can be left out."""
-        return self.table.bag(texts)
+        """The vector of each term, which is all that reading needs: from the cache, or learned now."""
+        return self.cache.kept(self.fingerprint, TermVectors.load, lambda: self.parts.table)
 
 
 @dataclass(frozen=True, eq=False)
