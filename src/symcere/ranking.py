@@ -57,9 +57,13 @@ def top_k(scores: Float[ndarray, "users n_items"], k: int) -> Int[ndarray, "user
         array([[1, 2, 0]])
     """
     row, item = reaching(scores, k)
-    order = np.lexsort((-scores[row, item], row))
-    first = np.searchsorted(row, np.arange(len(scores)))
-    return np.asarray(item[order[first[:, None] + np.arange(k)]])
+    n = np.bincount(row, minlength=len(scores))
+    place = np.arange(len(row)) - np.repeat(np.cumsum(n) - n, n)
+    found = np.zeros((len(scores), int(n.max(initial=k))), dtype=np.int64)
+    behind = np.full(found.shape, np.inf, dtype=scores.dtype)
+    found[row, place], behind[row, place] = item, -scores[row, item]
+    best = np.argsort(behind, axis=1, kind="stable")[:, :k]  # of equal scores the first item
+    return np.asarray(np.take_along_axis(found, best, axis=1))
 
 
 def reaching(
