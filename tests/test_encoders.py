@@ -155,6 +155,12 @@ def test_vectors_of_terms_are_kept_for_who_reads_and_not_for_who_encodes(tmp_pat
     np.testing.assert_allclose(found.encode(TEXTS), expected, atol=1e-6)
 
 
+def test_words_are_read_where_no_cache_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    fitted = sc.tfidf_encoder(4).fit(corpus_of(TEXTS), VectorCache(tmp_path / "file"))
+    np.testing.assert_allclose(fitted.table.encode(TEXTS), fitted.encode(TEXTS), atol=1e-6)
+
+
 def test_word_vectors_are_saved_and_loaded(tmp_path):
     table = teach(corpus_of(TEXTS), 7, Teacher())
     table.save(tmp_path)

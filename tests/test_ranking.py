@@ -95,6 +95,13 @@ def test_places_are_those_of_the_whole_ranking_under_every_view(values, data):
         np.testing.assert_array_equal(place, expected)
 
 
+def test_places_beyond_what_a_byte_counts():
+    scores = -np.arange(70_000, dtype=np.float32)[None]
+    user, item = np.zeros(3, dtype=np.int64), np.array([255, 300, 69_999])
+    found = places(lambda user: [scores[user], np.zeros_like(scores)[user]], user, item, csr_array((1, 70_000)))
+    np.testing.assert_array_equal(found, [item, item])
+
+
 def test_places_in_blocks_equal_places_at_once_and_do_not_touch_the_scores(monkeypatch):
     matrix = np.random.default_rng(0).integers(0, 4, (20, 10)).astype(np.float32)
     before, exclude = matrix.copy(), csr_array(np.eye(20, 10, dtype=np.float32))

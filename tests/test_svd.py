@@ -39,6 +39,11 @@ def test_beyond_the_rank_there_is_nothing():
     assert not term_directions(sp.csr_array((4, 3), dtype=np.float32), 2).any()
 
 
+def test_each_direction_looks_to_the_side_of_its_large_entries():
+    found = term_directions(sp.random_array((300, 4_000), density=0.02, format="csr", rng=1, dtype=np.float32), 40)
+    assert ((found.astype(float) ** 3).sum(0) >= 0).all()
+
+
 _BY_THREADS = """
 import sys
 import numpy as np, scipy.sparse as sp

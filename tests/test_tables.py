@@ -14,7 +14,7 @@ from symcere.models.tables import Rows, bpr_of_nodes, l2_of_nodes, send_back
 from symcere.training.adam import Adam
 from symcere.training.batches import Batch, batches, in_groups
 from symcere.training.config import Schedule
-from symcere.training.loop import graph_tower, torch_generator
+from symcere.training.loop import _gradients, graph_tower, torch_generator
 from symcere.training.text import profiles
 from symcere.training.tuning import some_users
 from test_training import NONE
@@ -60,6 +60,19 @@ def test_gathered_gradients_are_those_of_autograd(split, text, make, n):
     for one, other in zip(plain.parameters(), gathered.parameters(), strict=True):
         rounding = 2e-6 * float(one.grad.abs().max())  # of sums in another order, at what cancels
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=rounding)
+
+
+def test_a_step_of_several_batches_learns_from_their_mean(split, text):
+    group = next(in_groups(batches(split.train, 50, "history", np.random.default_rng(0)), 2))
+    model, found = symcere_model(split, text), []
+    for some in (group[:1], group[1:2], group[:2]):
+        model.zero_grad()
+        step = _gradients(model, some, WEIGHTS, Spare())
+        found.append((step["loss"], [parameter.grad.clone() for parameter in model.parameters()]))
+    (one, first), (other, second), (both, together) = found
+    assert both == pytest.approx((one + other) / 2, rel=1e-5)
+    for a, b, mean in zip(first, second, together, strict=True):
+        torch.testing.assert_close((a + b) / 2, mean, rtol=1e-3, atol=2e-6 * float(mean.abs().max()))
 
 
 def test_a_step_is_taken_once_for_each_group(split, text, monkeypatch):

@@ -13,7 +13,7 @@ from symcere.text import vocabulary
 from symcere.text.corpus import corpus_of
 from symcere.text.tfidf import TermVectors
 from symcere.text.vocabulary import count_terms
-from symcere.text.words import Vocabulary, words
+from symcere.text.words import Vocabulary, terms_of, words
 
 TEXT = st.lists(st.sampled_from(["a", "ab", "b", "b2", "Été", "हिन्दी", "弦が", "zz", "1"]), max_size=8).map(" ".join)
 
@@ -105,6 +105,12 @@ def test_what_is_learned_weighs_terms_as_scikit_learn_does(split):
     assert list(table.terms) == theirs.get_feature_names_out().tolist()
     np.testing.assert_array_equal(table.idf, theirs.idf_)
     np.testing.assert_array_equal(weights.toarray(), expected.toarray())
+
+
+def test_an_unknown_pair_is_not_the_first_word_twice():
+    known, _, _ = Vocabulary.of(["a a", "b"])
+    terms = terms_of(["a a", "x y"])
+    assert known.rows_of(terms)[1].tolist() == [-1, -1, -1, 0, -1]
 
 
 @given(st.lists(TEXT, min_size=1, max_size=6), st.lists(TEXT, min_size=1, max_size=6))

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.sparse import csr_array, diags_array
 
-from symcere.errors import DataError
+from symcere.errors import DataError, OutputError
 from symcere.heap import give_back
 from symcere.manifest import digest, digest_array
 from symcere.mapped import map_tensors, write_tensors
@@ -156,7 +156,10 @@ class FittedTfidf:
     @cached_property
     def table(self) -> "TermVectors":
         """The vector of each term, which is all that reading needs: from the cache, or learned now."""
-        return self.cache.kept(self.fingerprint, TermVectors.load, lambda: self.parts.table)
+        try:
+            return self.cache.kept(self.fingerprint, TermVectors.load, lambda: self.parts.table)
+        except OutputError:  # it can be read all the same
+            return self.parts.table
 
 
 @dataclass(frozen=True, eq=False)

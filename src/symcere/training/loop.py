@@ -405,11 +405,13 @@ def _gradients(model: Model, group: Sequence[Batch], weights: Mapping[str, float
     """Gradients of the mean loss over batches that share their tables; returns what a step showed."""
     shard = model.shard if isinstance(model, ShardedSymcere) else None
     tables = [Rows(table, shard, spare, len(group)) for table in model.tables()]
-    shown = []
+    shown: list[Tensor] = []
     for batch in group:
         terms = model.terms(batch.user, batch.item, batch.negative, batch.known, tables)
         values = torch.stack(list(terms.values()))
-        torch.autograd.backward(values @ values.new_tensor([weights[name] / len(group) for name in terms]))
+        if not shown:  # a batch of the step has the terms of the others; one copy to the device
+            shares = values.new_tensor([weights[name] / len(group) for name in terms])
+        torch.autograd.backward(values @ shares)
         shown.append(values.detach())
     send_back(tables)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
