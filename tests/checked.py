@@ -22,7 +22,7 @@ def first_calls(fn):
         nonlocal strict, left
         if left:
             left -= 1
-            strict = strict or beartype(fn)  # made where it is called: most functions are not, in most processes
+            strict = strict or beartype(fn)  # made where it is called: half of the functions never are
             return strict(*args, **kwargs)
         wrapped = sys._getframe(1).f_locals.get("fn")
         if wrapped is not None:

@@ -155,6 +155,16 @@ def test_vectors_of_terms_are_kept_for_who_reads_and_not_for_who_encodes(tmp_pat
     np.testing.assert_allclose(found.encode(TEXTS), expected, atol=1e-6)
 
 
+def test_what_is_kept_and_damaged_is_learned_again(tmp_path):
+    corpus, cache = corpus_of(TEXTS), VectorCache(tmp_path)
+    expected = sc.tfidf_encoder(4).fit(corpus, cache).table.encode(TEXTS)
+    (file,) = tmp_path.glob("encoder-*/terms.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-4])
+    np.testing.assert_array_equal(sc.tfidf_encoder(4).fit(corpus, cache).table.encode(TEXTS), expected)
+    assert file.read_bytes() == whole
+
+
 def test_words_are_read_where_no_cache_can_be_written(tmp_path):
     (tmp_path / "file").touch()
     fitted = sc.tfidf_encoder(4).fit(corpus_of(TEXTS), VectorCache(tmp_path / "file"))

@@ -16,7 +16,7 @@ from symcere.analysis.learned import Learned
 from symcere.analysis.why import Explainer
 from symcere.data.arrow import map_arrow, write_arrow
 from symcere.data.dataset import NO_SUPPORT, REVIEW, Dataset, Support
-from symcere.data.items import Items
+from symcere.data.items import ITEMS_FILE, Items
 from symcere.errors import BundleError, ConfigError, DataError
 from symcere.manifest import new_folder, read_manifest
 from symcere.recommender import Recommender
@@ -122,7 +122,7 @@ def write_bundle(explainer: Explainer, items: Items, folder: str | Path, *, half
         for name, part in (("reviews", train), ("support", train.support)):
             sides = pl.DataFrame({"user": part.user.astype(np.int32), "item": part.item.astype(np.int32)})
             write_arrow(pl.concat([sides, part.review], how="horizontal"), temporary / f"{name}.arrow")
-        write_arrow(items.table, temporary / "items.arrow")
+        write_arrow(items.table, temporary / ITEMS_FILE)
         (temporary / "support.json").write_text(json.dumps({"side": train.support.side}), encoding="utf-8")
 
 
@@ -171,6 +171,6 @@ def open_bundle(folder: str | Path) -> Bundle:
         train = Dataset(model.users, model.items, *part("reviews"), support if len(support) else NO_SUPPORT)
         learned = Learned(train, TextFeatures.load(folder / "text"), model)
         explainer = Explainer(learned, Reader.load(folder / "reader", train))
-        return Bundle(explainer, Items(map_arrow([folder / "items.arrow"])), manifest)
+        return Bundle(explainer, Items(map_arrow([folder / ITEMS_FILE])), manifest)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, DataError, ConfigError) as error:
         raise BundleError(f"{folder} is damaged ({error}). Export it again.") from error

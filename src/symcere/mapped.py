@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 from safetensors import SafetensorError
 
+# in the order in which the library lays arrays out in a file
 _TYPES = {"I64": "<i8", "F64": "<f8", "F32": "<f4", "I32": "<i4", "F16": "<f2"}
 _NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
 

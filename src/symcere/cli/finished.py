@@ -245,9 +245,9 @@ def say_what_is_not_known(run: "FinishedRun", console: "Console") -> None:
 
 def _titles(run_folder: Path) -> "Items":
     from symcere.data.arrow import map_arrow
-    from symcere.data.items import OF_A_RUN, Items
+    from symcere.data.items import ITEMS_FILE, Items
 
-    file = run_folder / OF_A_RUN
+    file = run_folder / ITEMS_FILE
     return Items(map_arrow([file])) if file.exists() else Items()
 
 

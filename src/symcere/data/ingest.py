@@ -13,14 +13,13 @@ from symcere.data.filters import Filter, apply_filters
 from symcere.data.formats.raw import Meter
 from symcere.data.intake import take_in
 from symcere.data.interactions import UNDATED, Step
-from symcere.data.items import Items, read_items
+from symcere.data.items import ITEMS_FILE, Items, read_items
 from symcere.data.reviews import Reviews, wanted
 from symcere.data.sources import Source
 from symcere.errors import DataError
 from symcere.manifest import writing
 
 _PART = "reviews-{:05d}.arrow"
-_ITEMS = "items.arrow"
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def ingest_reviews(
     if what.items:
         items = read_items(what.items, source=what.source).completed(items)
     items = items.only(left.item_ids.gather(np.unique(left.item)))
-    write_arrow(items.table, folder / _ITEMS)
+    write_arrow(items.table, folder / ITEMS_FILE)
     return {
         "source": found.source,
         "steps": [asdict(step) for step in (*found.steps, *steps)],
@@ -120,5 +119,5 @@ def load_reviews(folder: Path, manifest: Mapping[str, Any]) -> Reviews:
     if not mapped and not read:
         raise DataError(f"{folder} holds no reviews. Make it again with symcere ingest.")
     table = map_arrow(mapped) if mapped else pl.concat([read_own_parquet(part) for part in read])
-    items = map_arrow([folder / _ITEMS]) if mapped else read_own_parquet(folder / "items.parquet")
+    items = map_arrow([folder / ITEMS_FILE]) if mapped else read_own_parquet(folder / "items.parquet")
     return Reviews(table, manifest["source"], tuple(Step(**step) for step in manifest["steps"]), Items(items))

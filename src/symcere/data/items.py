@@ -15,8 +15,8 @@ from symcere.errors import ConfigError, DataError
 ITEMS = pl.Schema(dict.fromkeys(ITEM_COLUMNS, pl.String))
 """Columns of a table of items."""
 
-OF_A_RUN = "items.arrow"
-"""The file in the folder of a run that holds one."""
+ITEMS_FILE = "items.arrow"
+"""The file that holds one, beside the reviews, in the folder of a run, or in a bundle."""
 
 
 @dataclass(frozen=True, eq=False)

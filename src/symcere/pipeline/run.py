@@ -12,7 +12,7 @@ from symcere import rng
 from symcere.data.arrow import write_arrow
 from symcere.data.dataset import Split
 from symcere.data.ingest import Ingestion
-from symcere.data.items import OF_A_RUN
+from symcere.data.items import ITEMS_FILE
 from symcere.errors import ConfigError
 from symcere.evaluation.compare import measure_test, report_of
 from symcere.evaluation.measures import standard_measures
@@ -221,13 +221,13 @@ def _write(
     """Write the run's own artefacts beside its stages; the manifest last, so that it vouches for the others."""
     folder = workspace.folder
     model.save(folder / "model")
-    write_arrow(page.items.table, folder / OF_A_RUN)
+    write_arrow(page.items.table, folder / ITEMS_FILE)
     per_user = page.report.per_user
     write_file(folder / "per_user.csv", per_user.write_csv())
     write_file(folder / "results.json", json.dumps(summary, indent=2) + "\n")
     write_file(folder / "report.md", to_markdown(page))
     write_file(folder / "report.html", to_html(page))
-    written = ("per_user.csv", "results.json", "report.md", "report.html", "model/manifest.json", OF_A_RUN)
+    written = ("per_user.csv", "results.json", "report.md", "report.html", "model/manifest.json", ITEMS_FILE)
     manifest = {
         "symcere": VERSION,
         "command": page.command,

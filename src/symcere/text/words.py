@@ -35,7 +35,7 @@ def words(text: str) -> list[str]:
         >>> words("Très bon: 5 cm. 弦が हिन्दी")
         ['tres', 'bon', '5', 'cm', '弦', 'が', 'हिन्दी']
     """
-    if text.isascii():  # the same in a tenth of the time
+    if text.isascii():  # the same in a third of the time
         return text.translate(_LOWER).split()
     return _FIND(unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text.lower()))))
 
