@@ -17,7 +17,7 @@ from symcere.workers import Shard, Workers, shard_by
 
 _LARGE = 131_072  # nodes, whose vectors no cache holds
 _STRIP = 128  # bytes of each vector that are taken at once: 64 numbers in bfloat16
-_BLOCK = 131_072  # columns, whose strips take 16 MiB
+_BLOCK = 65_536  # columns, whose strips take 8 MiB
 _BAND = 8_192  # rows, whose sums are still in the cache when they are read
 _BANDS = 14  # at most, that read a block one after the other where rows have neighbours in several blocks
 _PER_ROW = 12  # neighbours in a block, at least: each block costs its rows a sum to be added
