@@ -95,10 +95,11 @@ def test_places_are_those_of_the_whole_ranking_under_every_view(values, data):
         np.testing.assert_array_equal(place, expected)
 
 
-def test_places_beyond_what_a_byte_counts():
-    scores = -np.arange(70_000, dtype=np.float32)[None]
-    user, item = np.zeros(3, dtype=np.int64), np.array([255, 300, 69_999])
-    found = places(lambda user: [scores[user], np.zeros_like(scores)[user]], user, item, csr_array((1, 70_000)))
+@pytest.mark.parametrize("n_items", [400, 70_000])
+def test_places_beyond_what_a_byte_counts(n_items):
+    scores = -np.arange(n_items, dtype=np.float32)[None]
+    user, item = np.zeros(3, dtype=np.int64), np.array([255, 300, n_items - 1])
+    found = places(lambda user: [scores[user], np.zeros_like(scores)[user]], user, item, csr_array((1, n_items)))
     np.testing.assert_array_equal(found, [item, item])
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import symcere as sc
 from symcere.ids import IdMap
+from symcere.recommender import with_unit_spread
 
 
 def test_saved_and_loaded_recommenders_are_equal(model, tmp_path):
@@ -98,3 +99,19 @@ def test_bad_embeddings_are_refused(model):
         dataclasses.replace(model, user_emb=model.user_emb * np.float32("nan"))
     with pytest.raises(sc.DataError, match="float32 with"):
         dataclasses.replace(model, item_emb=model.item_emb[1:])
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 10**6])
+def test_the_unit_of_affinities_is_their_spread_however_many_are_held(model, monkeypatch, at_once):
+    far = dataclasses.replace(model, item_emb=model.item_emb + np.float32(30.0))  # a mean of many spreads
+    affinity = far.affinity(np.arange(len(far.users))).astype(np.float64)
+    monkeypatch.setattr("symcere.recommender._AT_ONCE", at_once)
+    assert with_unit_spread(far).temperature == pytest.approx(affinity.std(), rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 1.1])
+def test_equal_affinities_have_no_spread(model, value):
+    level = {name: getattr(model, name) * np.float32(0.0) for name in ("user_emb", "item_emb")}
+    for side in level.values():
+        side[:, 0] = value
+    assert with_unit_spread(dataclasses.replace(model, **level)).temperature == 1.0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from symcere.ranking import Hidden, hidden_of, rank, top_k
 from symcere.towers import Towers
 
 FORMAT = "symcere-recommender-1"
+_AT_ONCE = 1_000_000  # scores held at once where their spread is taken: 8 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,8 +262,16 @@ def with_unit_spread(system: System) -> System:
     Returns:
         The same system; unchanged where all affinities are equal.
     """
-    affinity = system.affinity(np.arange(min(len(system.users), 2_000)))
-    return dataclasses.replace(system, temperature=float(affinity.std()) or 1.0)
+    users = np.arange(min(len(system.users), 2_000))
+    first = system.affinity(users[:1])
+    shift = first[0, 0]  # of equal affinities nothing is left, whatever rounding does
+    size = max(1, _AT_ONCE // first.shape[1])
+    n, total, squares = len(users) * first.shape[1], 0.0, 0.0
+    for start in range(0, len(users), size):
+        apart = np.subtract(system.affinity(users[start : start + size]), shift, dtype=np.float64).ravel()
+        total += float(apart.sum())
+        squares += float(apart @ apart)
+    return dataclasses.replace(system, temperature=math.sqrt(max(squares / n - (total / n) ** 2, 0.0)) or 1.0)
 
 
 def unit_rows(emb: Float[ndarray, "rows dim"]) -> Float[ndarray, "rows dim"]:

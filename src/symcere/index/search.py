@@ -115,7 +115,8 @@ class Index:
     def _compared(self, tastes: ndarray, dial: np.float32, k: int, hidden: Hidden) -> tuple[ndarray, ndarray]:
         """By the exact score of every item."""
         scores = tastes @ self.emb.T
-        scores += dial * self.offset
+        if dial:
+            scores += dial * self.offset
         scores[hidden] = -np.inf
         item = top_k(scores, k)
         score = np.take_along_axis(scores, item, axis=1)
