@@ -82,18 +82,14 @@ def reaching(
         Row and item of each, both ascending.
     """
     n_users, n_items = scores.shape
-    many = n_items >= _MANY
-    if many:
-        n_groups = min(n_items, math.isqrt(n_items * k))
-        deep, rest = divmod(n_items, n_groups)
-        maxima = scores[:, : deep * n_groups].reshape(n_users, deep, n_groups).max(1)
-        maxima[:, :rest] = np.maximum(maxima[:, :rest], scores[:, deep * n_groups :])
-    else:
-        maxima = _folded(scores, _GROUPS * k)
-        n_groups = maxima.shape[1]
-    least = np.partition(maxima, n_groups - k, axis=1)[:, n_groups - k, None] - np.reshape(slack, (-1, 1))
-    if not many:
-        return np.divmod(np.flatnonzero(scores >= least), n_items)
+    if n_items < _MANY:
+        reached = scores >= _kth(_folded(scores, _GROUPS * k), k) - np.reshape(slack, (-1, 1))
+        return np.divmod(np.flatnonzero(reached), n_items)
+    n_groups = min(n_items, math.isqrt(n_items * k))
+    deep, rest = divmod(n_items, n_groups)
+    maxima = scores[:, : deep * n_groups].reshape(n_users, deep, n_groups).max(1)
+    maxima[:, :rest] = np.maximum(maxima[:, :rest], scores[:, deep * n_groups :])
+    least = _kth(maxima, k) - np.reshape(slack, (-1, 1))
     row, group = np.nonzero(maxima >= least)
     members = group[:, None] + n_groups * np.arange(deep + 1)
     there = members < n_items
@@ -102,14 +98,20 @@ def reaching(
     return np.divmod(np.sort(row[found] * n_items + members[found, place]), n_items)
 
 
+def _kth(values: Num[ndarray, "rows columns"], k: int) -> Num[ndarray, "rows 1"]:
+    """The k-th greatest of each row."""
+    at = values.shape[1] - k
+    return np.asarray(np.partition(values, at, axis=1)[:, at, None])
+
+
 def _folded(scores: Num[ndarray, "users n_items"], enough: int) -> Num[ndarray, "users n_groups"]:
-    """Maxima of groups of items, halved as long as there are `enough`: two thirds of the time of one reduction."""
+    """Maxima of groups, halved while there are `enough`: two thirds of the time of one reduction.
+
+    Items that halves leave over are in no group: what k groups reach, k items reach without them.
+    """
     while scores.shape[1] >= enough:
-        half, odd = divmod(scores.shape[1], 2)
-        maxima = np.maximum(scores[:, :half], scores[:, half : 2 * half])
-        if odd:
-            np.maximum(maxima[:, 0], scores[:, -1], out=maxima[:, 0])
-        scores = maxima
+        half = scores.shape[1] // 2
+        scores = np.maximum(scores[:, :half], scores[:, half : 2 * half])
     return scores
 
 
