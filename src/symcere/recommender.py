@@ -263,12 +263,13 @@ def with_unit_spread(system: System) -> System:
         The same system; unchanged where all affinities are equal.
     """
     users = np.arange(min(len(system.users), 2_000))
-    first = system.affinity(users[:1])
-    shift = first[0, 0]  # of equal affinities nothing is left, whatever rounding does
-    size = max(1, _AT_ONCE // first.shape[1])
-    n, total, squares = len(users) * first.shape[1], 0.0, 0.0
+    size = max(1, _AT_ONCE // len(system.items))
+    n, shift, total, squares = len(users) * len(system.items), 0.0, 0.0, 0.0
     for start in range(0, len(users), size):
-        apart = np.subtract(system.affinity(users[start : start + size]), shift, dtype=np.float64).ravel()
+        affinity = system.affinity(users[start : start + size])
+        if start == 0:
+            shift = float(affinity[0, 0])  # of equal affinities nothing is left, whatever rounding does
+        apart = np.subtract(affinity, shift, dtype=np.float64).ravel()
         total += float(apart.sum())
         squares += float(apart @ apart)
     return dataclasses.replace(system, temperature=math.sqrt(max(squares / n - (total / n) ** 2, 0.0)) or 1.0)
