@@ -103,6 +103,7 @@ def test_another_setting_remakes_only_what_depends_on_it(finished, symcere):
         (["--skip-bad"], set()),
         (["--columns", "title=reviewText"], set()),
         (["--split", "leave-last-out"], {"ingest"}),
+        (["--ask-from", "9"], {"ingest"}),
         (["--seed", "1"], {"ingest", "split-seed1", "encode-seed1", "popularity-seed1", "symcere-seed1"}),
     ],
 )

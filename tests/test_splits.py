@@ -105,6 +105,34 @@ def test_temporal_has_one_order_for_everyone(pairs, random):
     assert max(valid) < min(test)
 
 
+@settings(deadline=None)
+@given(worlds, st.sampled_from([sc.split_random, sc.split_leave_last_out]), st.integers(1, 5))
+def test_who_has_too_few_interactions_is_learned_from_and_not_asked(pairs, splitter, ask_from):
+    split, plain = (splitter(reviews_of(pairs), **asked) for asked in ({"ask_from": ask_from}, {}))
+    n = Counter(u for u, _ in pairs)
+    for part, without in ((split.valid, plain.valid), (split.test, plain.test)):
+        assert pairs_of(part) == {(u, i) for u, i in pairs_of(without) if n[u] >= ask_from}
+    assert len(split.train) == len(pairs) - len(split.valid) - len(split.test)
+    few = sum(count < ask_from for count in n.values())
+    told = [warning for warning in split.warnings if "never asked" in warning]
+    assert [warning.split(" have")[0] for warning in told] == [f"{few} of {len(n)} users"] * (few > 0)
+
+
+def test_what_cannot_be_asked_is_refused():
+    pairs = [(user, item) for user in "uv" for item in "12"]
+    with pytest.raises(sc.ConfigError, match="ask_from must be at least 1; found 0"):
+        sc.split_random(reviews_of(pairs), ask_from=0)
+    with pytest.raises(sc.ConfigError, match="--ask-from is for --split random and leave-last-out; found --split"):
+        splitting_of(SplitName.TEMPORAL, None, 0, 1, ask_from=2)
+    with pytest.raises(sc.DataError, match="left no interaction for valid"):
+        sc.split_random(reviews_of(pairs), ask_from=3)
+
+
+def test_whom_to_ask_is_part_of_what_decides_a_split():
+    plain, asked = (splitting_of(SplitName.RANDOM, None, 0, 1, ask_from)[0].settings for ask_from in (1, 4))
+    assert (plain, asked) == ({}, {"ask_from": 4})
+
+
 @pytest.mark.parametrize("splitter", [sc.split_leave_last_out, sc.split_temporal])
 def test_splits_by_time_refuse_missing_timestamps(reviews, splitter):
     undated = Reviews(reviews.table.with_columns(timestamp=pl.lit(None, dtype=pl.Int64)), "test")

@@ -78,6 +78,14 @@ ItemsFile = Annotated[
     Path | None,
     typer.Option("--items", help="File of the items' titles and categories.", show_default=False),
 ]
+AskFrom = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Hold out from users with at least so many interactions; the others are learned from and not asked. "
+        "With a low --k-core and an --item-k of its own: nothing that anybody wrote is lost.",
+    ),
+]
 SplitOption = Annotated[SplitName, typer.Option("--split", help="How interactions are held out, 8:1:1.")]
 Folds = Annotated[
     int | None,

@@ -13,6 +13,7 @@ from rich.markup import escape
 from symcere.cli.app import app
 from symcere.cli.options import (
     ALL_SYSTEMS,
+    AskFrom,
     Cache,
     Columns,
     ConditioningOption,
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     epilog="Examples:\n\n"
     "  symcere run reviews_Musical_Instruments_5.json.gz\n\n"
     "  symcere run hotels.parquet --k-core 3 --split temporal --seeds 3\n\n"
+    "  symcere run hotels.parquet --k-core 1 --item-k 3 --ask-from 3\n\n"
     "  symcere run hotels.parquet --split k-fold --folds 5 --import-run theirs=run_{seed}.trec\n\n"
     "  symcere run mine.csv --columns user_id=customer,item_id=sku,text=comment --systems ease\n\n"
     "  symcere run reviews.jsonl --encoder lift+distilled --profile recency,length\n\n"
@@ -106,6 +108,7 @@ def run(
     sample: SampleUsers = None,
     items: ItemsFile = None,
     split: SplitOption = SplitName.RANDOM,
+    ask_from: AskFrom = 1,
     folds: Folds = None,
     seed: Seed = 0,
     seeds: Seeds = 1,
@@ -136,7 +139,7 @@ def run(
     filters = filters_of(k_core, item_k, min_rating, since, until, min_chars, max_chars, sample)
     result = _run(
         ingestion_of(file, source, columns or [], filters, items, skip_bad=skip_bad), out,
-        *splitting_of(split, folds, seed, seeds),
+        *splitting_of(split, folds, seed, seeds, ask_from),
         encoding_of(encoder, text_dim, conditioning, max_tokens, profile, noise), systems, settings or [], cache,
         threads, device, imports=import_run or [], log=log, quiet=quiet,
     )  # fmt: skip

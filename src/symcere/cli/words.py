@@ -99,7 +99,9 @@ def _source(word: str | None) -> "Source | None":
     return by_name[word]
 
 
-def splitting_of(name: SplitName, folds: int | None, seed: int, n_seeds: int) -> tuple["Splitting", Sequence[int]]:
+def splitting_of(
+    name: SplitName, folds: int | None, seed: int, n_seeds: int, ask_from: int = 1
+) -> tuple["Splitting", Sequence[int]]:
     """How interactions are held out, and under which seeds; the folds of a k-fold split take the place of seeds."""
     from symcere.data.splits import (
         N_FOLDS,
@@ -112,6 +114,9 @@ def splitting_of(name: SplitName, folds: int | None, seed: int, n_seeds: int) ->
     )
     from symcere.pipeline.stages import Splitting
 
+    if ask_from > 1 and name not in (SplitName.RANDOM, SplitName.LEAVE_LAST_OUT):
+        raise ConfigError(f"--ask-from is for --split random and leave-last-out; found --split {name.value}.")
+    asked = {"ask_from": ask_from} if ask_from > 1 else {}
     if name == SplitName.K_FOLD:
         if n_seeds > 1:
             raise ConfigError("--seeds does not go with --split k-fold: every fold is a seed. Use --folds.")
@@ -124,9 +129,11 @@ def splitting_of(name: SplitName, folds: int | None, seed: int, n_seeds: int) ->
     if folds is not None:
         raise ConfigError(f"--folds is for --split k-fold; found --split {name.value}.")
     by_name: Mapping[SplitName, Splitting] = {
-        SplitName.RANDOM: Splitting(name.value, lambda reviews, seed: split_random(reviews, seed=seed)),
+        SplitName.RANDOM: Splitting(
+            name.value, lambda reviews, seed: split_random(reviews, seed=seed, ask_from=ask_from), asked
+        ),
         SplitName.LEAVE_LAST_OUT: Splitting(
-            name.value, lambda reviews, _: split_leave_last_out(reviews), seeded=False
+            name.value, lambda reviews, _: split_leave_last_out(reviews, ask_from=ask_from), asked, seeded=False
         ),
         SplitName.TEMPORAL: Splitting(name.value, lambda reviews, _: split_temporal(reviews), seeded=False),
         SplitName.COLD_ITEMS: Splitting(name.value, lambda reviews, seed: split_cold_items(reviews, seed=seed)),

@@ -21,7 +21,9 @@ N_FOLDS = 5
 _TRAIN, _VALID, _TEST, _SUPPORT = 0, 1, 2, 3
 
 
-def split_random(reviews: Reviews, *, ratios: tuple[float, float, float] = RATIOS, seed: int = 0) -> Split:
+def split_random(
+    reviews: Reviews, *, ratios: tuple[float, float, float] = RATIOS, seed: int = 0, ask_from: int = 1
+) -> Split:
     """Hold out each user's interactions at random: the field's usual protocol and our headline.
 
     A user with n interactions gives max(1, floor(ratio n)) of them to test, then to valid, as long as one
@@ -32,22 +34,32 @@ def split_random(reviews: Reviews, *, ratios: tuple[float, float, float] = RATIO
         reviews: One row a (user, item) pair.
         ratios: Shares of train, valid and test; they sum to 1.
         seed: Seed of the draw. The order of rows in `reviews` does not matter.
+        ask_from: Users with fewer interactions give none away: they are learned from, and not asked.
 
     Returns:
         The split.
 
     Raises:
-        ConfigError: If the ratios are not three positive shares that sum to 1.
+        ConfigError: If the ratios are not three positive shares that sum to 1, or `ask_from` is below 1.
         DataError: If there are fewer than two users or items, or a part would be empty.
+
+    Example:
+        >>> import symcere as sc
+        >>> reviews = sc.anchoring_world(60, 30, 5).reviews
+        >>> train = split_random(reviews, ask_from=6).train
+        >>> asked = np.bincount(sc.undivided(reviews).user) > np.bincount(train.user)
+        >>> int(np.bincount(sc.undivided(reviews).user)[asked].min())
+        6
     """
     _check_ratios(ratios)
     rows = _indexed(reviews)
     order = np.lexsort((rng.stream(seed, "split").random(len(rows)), rows.user))
-    part = _parts_from_end(rows.user, order, ratios)
-    return _split(rows, part, "random", (_FROM_THE_FUTURE.format("random", _later(rows, part)),))
+    part = _parts_from_end(rows.user, order, ratios, ask_from)
+    warnings = (_FROM_THE_FUTURE.format("random", _later(rows, part)), *_not_asked(rows, ask_from))
+    return _split(rows, part, "random", warnings)
 
 
-def split_leave_last_out(reviews: Reviews) -> Split:
+def split_leave_last_out(reviews: Reviews, *, ask_from: int = 1) -> Split:
     """Hold out each user's last interaction for test and the one before it for valid.
 
     Users are cut at different moments, so train knows of other users' later choices: the future leaks
@@ -55,21 +67,23 @@ def split_leave_last_out(reviews: Reviews) -> Split:
 
     Args:
         reviews: One row a (user, item) pair, each with a timestamp.
+        ask_from: Users with fewer interactions give none away: they are learned from, and not asked.
 
     Returns:
         The split; a user with two interactions gives one to test, a user with one gives none.
 
     Raises:
+        ConfigError: If `ask_from` is below 1.
         DataError: If a timestamp is missing, there are fewer than two users or items, or a part is empty.
     """
     rows = _indexed(reviews)
     order = np.lexsort((rows.item, _times(reviews, rows.table, "leave-last-out"), rows.user))
-    part = _parts_from_end(rows.user, order, None)
+    part = _parts_from_end(rows.user, order, None, ask_from)
     warning = (
         "The leave-last-out split cuts users at different moments, so the future leaks across users"
         f"{_later(rows, part)}. The temporal split does not have this fault."
     )
-    return _split(rows, part, "leave-last-out", (warning,))
+    return _split(rows, part, "leave-last-out", (warning, *_not_asked(rows, ask_from)))
 
 
 def split_temporal(reviews: Reviews, *, ratios: tuple[float, float, float] = RATIOS) -> Split:
@@ -306,14 +320,20 @@ def _parts_from_end(
     user: Int[ndarray, " reviews"],
     order: Int[ndarray, " reviews"],
     ratios: tuple[float, float, float] | None,
+    ask_from: int,
 ) -> Int[ndarray, " reviews"]:
-    """Walk each user's interactions from the end of `order`: first test, then valid, the rest train."""
+    """Walk each user's interactions from the end of `order`: first test, then valid, the rest train.
+
+    All are train where a user has fewer than `ask_from`.
+    """
+    if ask_from < 1:
+        raise ConfigError(f"ask_from must be at least 1; found {ask_from}.")
     n = np.bincount(user)
     n_valid, n_test = (
         (np.maximum(1, np.floor(n * r + 1e-9)) for r in ratios[1:]) if ratios else (1 + 0 * n, 1 + 0 * n)
     )
-    n_test = np.minimum(n_test, n - 1)
-    n_valid = np.minimum(n_valid, n - 1 - n_test)
+    n_test = np.where(n < ask_from, 0, np.minimum(n_test, n - 1))
+    n_valid = np.where(n < ask_from, 0, np.minimum(n_valid, n - 1 - n_test))
     end = np.cumsum(n)
     owner = user[order]
     from_end = end[owner] - 1 - np.arange(len(order))
@@ -354,6 +374,19 @@ def _split_cold(side: Side, reviews: Reviews, ratios: tuple[float, float, float]
         "drawn by lot, not by age.",
     )
     return _split(rows, part, f"cold-{side}s", warnings, side)
+
+
+def _not_asked(rows: _Rows, ask_from: int) -> tuple[str, ...]:
+    """Say how many users have too few interactions to be asked; nothing where all are."""
+    n = np.bincount(rows.user)
+    few = int((n < ask_from).sum())
+    if not few:
+        return ()
+    return (
+        f"{few:,} of {len(n):,} users have fewer than {ask_from} interactions: they are learned from and never "
+        "asked, so results say nothing about them, and are not comparable with those of a k-core, which leaves such "
+        "users out of train.",
+    )
 
 
 def _later(rows: _Rows, part: Int[ndarray, " reviews"]) -> str:
