@@ -260,6 +260,24 @@ def test_the_other_splits_run(file, symcere, tmp_path, split):
     assert json.loads(out)["split"] == split
 
 
+def test_most_reviews_dropped_by_a_core_are_told_and_can_be_learned_from(symcere, tmp_path):
+    often = sc.anchoring_world(n_users=60, n_items=30, reviews_per_user=6).table
+    once = pl.concat([often.with_columns(user_id=f"{n}-" + pl.int_range(pl.len()).cast(pl.String)) for n in "ab"])
+    pl.concat([often, once]).write_csv(tmp_path / "mine.csv")
+    words = ["run", tmp_path / "mine.csv", "--systems", "none", "--json", *FAST]
+    core = json.loads(symcere(*words, "-o", tmp_path / "core")[1])
+    *_, before, after = core["dataset"]["steps"]
+    counted = f"keeps {after['n_reviews']:,} of {before['n_reviews']:,} reviews and 60 of {before['n_users']:,} users"
+    assert (before["n_reviews"], before["n_users"]) == (3 * len(often), 60 + 2 * len(often))
+    assert sum(counted in warning for warning in core["warnings"]) == 1
+    code, out, err = symcere(*words, "--k-core", 1, "--item-k", 5, "--ask-from", 5, "-o", tmp_path / "all")
+    assert code == 0, err
+    every = json.loads(out)
+    assert every["dataset"]["n_users"] == before["n_users"]
+    assert not any("keeps" in warning for warning in every["warnings"])
+    assert sum("users have fewer than 5 interactions" in warning for warning in every["warnings"]) == 1
+
+
 def test_without_baselines_there_is_no_p_value(file, symcere, tmp_path):
     code, out, _ = symcere("run", file, "--systems", "none", "--json", "-o", tmp_path / "o", *FAST)
     result = json.loads(out)

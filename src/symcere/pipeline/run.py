@@ -12,6 +12,7 @@ from symcere import rng
 from symcere.data.arrow import write_arrow
 from symcere.data.dataset import Split
 from symcere.data.ingest import Ingestion
+from symcere.data.interactions import Step
 from symcere.data.items import ITEMS_FILE
 from symcere.errors import ConfigError
 from symcere.evaluation.compare import measure_test, report_of
@@ -93,7 +94,7 @@ def run(
         title=what.path.name,
         command=command,
         split=splitting.name,
-        warnings=_warnings(divided[0][0], splitting, seeds, imports, imported),
+        warnings=(*_warnings(divided[0][0], splitting, seeds, imports, imported), *_dropped(reviews.steps)),
         seeds=tuple(seeds),
         steps=reviews.steps,
         n_without_text=ingested["n_without_text"],
@@ -154,6 +155,20 @@ def _warnings(
             if run.note:
                 warnings.append(f"{name} ({imports[name].replace('{seed}', str(seed))}): {run.note}.")
     return tuple(warnings)
+
+
+def _dropped(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Say that a k-core dropped most reviews, and what else could be done; nothing where it kept half of them."""
+    if len(steps) < 2 or not steps[-1].name.endswith("-core"):
+        return ()
+    before, after = steps[-2:]
+    if 2 * after.n_reviews >= before.n_reviews:
+        return ()
+    return (
+        f"The {after.name} keeps {after.n_reviews:,} of {before.n_reviews:,} reviews and {after.n_users:,} of "
+        f"{before.n_users:,} users: what the others wrote and chose is not learned from, and they get no "
+        "recommendations. --k-core 1 with --item-k and --ask-from as high as the k-core was learns from them too.",
+    )
 
 
 def examples(model: Recommender, split: Split, n: int = 3, k: int = 5) -> tuple[Example, ...]:
