@@ -124,7 +124,7 @@ def test_what_cannot_be_asked_is_refused():
         sc.split_random(reviews_of(pairs), ask_from=0)
     with pytest.raises(sc.ConfigError, match="--ask-from is for --split random and leave-last-out; found --split"):
         splitting_of(SplitName.TEMPORAL, None, 0, 1, ask_from=2)
-    with pytest.raises(sc.DataError, match="left no interaction for valid"):
+    with pytest.raises(sc.DataError, match="left no interaction for valid and test: no user has more than 2"):
         sc.split_random(reviews_of(pairs), ask_from=3)
 
 

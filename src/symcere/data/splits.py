@@ -329,11 +329,17 @@ def _parts_from_end(
     if ask_from < 1:
         raise ConfigError(f"ask_from must be at least 1; found {ask_from}.")
     n = np.bincount(user)
+    if n.max() < ask_from:
+        raise DataError(
+            f"ask_from={ask_from} left no interaction for valid and test: no user has more than {n.max():,}. "
+            "Lower it (--ask-from)."
+        )
     n_valid, n_test = (
         (np.maximum(1, np.floor(n * r + 1e-9)) for r in ratios[1:]) if ratios else (1 + 0 * n, 1 + 0 * n)
     )
-    n_test = np.where(n < ask_from, 0, np.minimum(n_test, n - 1))
-    n_valid = np.where(n < ask_from, 0, np.minimum(n_valid, n - 1 - n_test))
+    spare = np.where(n < ask_from, 0, n - 1)
+    n_test = np.minimum(n_test, spare)
+    n_valid = np.minimum(n_valid, spare - n_test)
     end = np.cumsum(n)
     owner = user[order]
     from_end = end[owner] - 1 - np.arange(len(order))

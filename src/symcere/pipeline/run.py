@@ -159,15 +159,14 @@ def _warnings(
 
 def _dropped(steps: Sequence[Step]) -> tuple[str, ...]:
     """Say that a k-core dropped most reviews, and what else could be done; nothing where it kept half of them."""
-    if len(steps) < 2 or not steps[-1].name.endswith("-core"):
-        return ()
-    before, after = steps[-2:]
-    if 2 * after.n_reviews >= before.n_reviews:
+    *_, before, after = steps
+    if not after.name.endswith("-core") or 2 * after.n_reviews >= before.n_reviews:
         return ()
     return (
         f"The {after.name} keeps {after.n_reviews:,} of {before.n_reviews:,} reviews and {after.n_users:,} of "
         f"{before.n_users:,} users: what the others wrote and chose is not learned from, and they get no "
-        "recommendations. --k-core 1 with --item-k and --ask-from as high as the k-core was learns from them too.",
+        "recommendations. Under --split random and leave-last-out --k-core 1 learns from them too, with --item-k and "
+        "--ask-from as high as the k-core was.",
     )
 
 
